@@ -1,0 +1,31 @@
+/**
+ * Design law 2: T0, quiet and observed, against the reference on random
+ * programs, with every form compiled and with the usual mixture.
+ */
+import { assertEquals } from "@std/assert";
+import { difference } from "./compare_engines.ts";
+import { randomProgram } from "./random_programs.ts";
+
+const HOT = ["cpu.retired", "mem.wrote", "reg.wrote"];
+const OBSERVED: readonly (readonly string[])[] = [
+  [],
+  [...HOT, "mmu.", "exception."],
+  ["mem.wrote"],
+];
+
+for (const mode of ["long", "protected"] as const) {
+  for (let seed = 0; seed < 3; seed++) {
+    const facts = OBSERVED[seed];
+    const what = facts.length ? `observed by ${facts.join(", ")}` : "quiet";
+    Deno.test(`T0 is the reference: ${mode} program ${seed}, ${what}`, () => {
+      const how = {
+        mode,
+        steps: 4000,
+        stride: 300,
+        facts,
+        threshold: seed * 4,
+      };
+      assertEquals(difference(randomProgram(seed, mode), how), undefined);
+    });
+  }
+}
