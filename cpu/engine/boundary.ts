@@ -1,0 +1,190 @@
+/**
+ * What a vCPU does at a step boundary before its next instruction, in the
+ * priority order of SDM 3A table 6-2: INIT, monitor trap and other boundary
+ * conditions of guest mode, traps on the previous instruction, NMI, maskable
+ * interrupts, HLT, instruction breakpoints. Shared by all engines.
+ */
+import { Vector } from "../arch/exceptions.ts";
+import { Rflags } from "../arch/flags.ts";
+import { resetVcpu } from "../arch/reset.ts";
+import type { CpuContext } from "../context.ts";
+import { ActivityChanged } from "../facts.ts";
+import {
+  ActivityState,
+  EventRequest,
+  GuestMode,
+  Interruptibility,
+  Seg,
+  VCPU,
+} from "../layout.ts";
+import type { DeliveredEvent } from "../port.ts";
+import { in64 } from "../semantics/system/common.ts";
+import { deliverEvent } from "../semantics/system/delivery.ts";
+import { eventOf, EventType } from "../semantics/system/events.ts";
+
+/** What the boundary came to. */
+export const Boundary = {
+  /** Execute the next instruction. */
+  Execute: 0,
+  /** Something was delivered or exited: look again. */
+  Again: 1,
+  /** Halted, and nothing wakes it. */
+  Idle: 2,
+  /** Shut down: the machine ends. */
+  Shutdown: 3,
+} as const;
+/** One of Boundary. */
+export type BoundaryCode = typeof Boundary[keyof typeof Boundary];
+
+/** Pending-debug bits: B0–B3, BS (14), BT (15: task switch), see VCPU.pendingDebug. */
+export const PENDING_BS = 1 << 14;
+const DR6_BITS = 0xc00f;
+const SHADOW = Interruptibility.BySti | Interruptibility.ByMovSs;
+const MASK32 = 0xffff_ffffn;
+const DR7 = VCPU.dr + 7 * 8;
+
+function event(vector: number, type: number): DeliveredEvent {
+  return { vector, type, errorCode: -1, instructionLength: 0 };
+}
+
+/** Delivers `v.pending`, or exits with it. @param length of the instruction that raised it */
+export function deliverPending(cpu: CpuContext, length: number): void {
+  const { v } = cpu;
+  const pending = v.pending;
+  if (pending === undefined) return;
+  const taken = v.guestMode !== GuestMode.None
+    ? cpu.virtualization?.interceptException(cpu)
+    : cpu.exceptionFilter?.exception(cpu);
+  if (taken) {
+    v.pending = undefined;
+    return;
+  }
+  deliverEvent(cpu, eventOf(pending, length), pending.payload);
+}
+
+/** B0–B3 of the instruction breakpoints that RIP meets (SDM 3B §17.2.4). */
+function instructionBreakpoints(cpu: CpuContext): number {
+  const { v } = cpu;
+  const dr7 = v.word(DR7);
+  const linear = in64(v) ? v.rip : (v.segBase(Seg.CS) + v.rip) & MASK32;
+  let met = 0;
+  for (let i = 0; i < 4; i++) {
+    if (((dr7 >>> (i * 2)) & 3) === 0) continue;
+    // R/W = 00b needs LEN = 00b.
+    if (((dr7 >>> (16 + i * 4)) & 0xf) !== 0) continue;
+    if (v.dr(i) === linear) met |= 1 << i;
+  }
+  return met;
+}
+
+function external(cpu: CpuContext): boolean {
+  const { v } = cpu;
+  const vector = cpu.interrupts.acknowledge(cpu.index);
+  // A request may be withdrawn between INTR and INTA.
+  if (vector < 0) {
+    v.eventRequest &= ~EventRequest.Interrupt;
+    return false;
+  }
+  deliverEvent(cpu, event(vector, EventType.External), 0n);
+  return true;
+}
+
+/** INIT and start-up IPI (SDM 3A §8.4). @returns undefined: go on */
+function initialization(cpu: CpuContext): BoundaryCode | undefined {
+  const { v } = cpu;
+  if (
+    (v.eventRequest & EventRequest.Init) &&
+    !cpu.virtualization?.initBlocked(cpu)
+  ) {
+    v.eventRequest &= ~EventRequest.Init;
+    const exited = v.guestMode !== GuestMode.None &&
+      cpu.virtualization?.interceptInit(cpu);
+    if (!exited) resetVcpu(v, cpu.model, true);
+    return Boundary.Again;
+  }
+  if (v.eventRequest & EventRequest.Sipi) {
+    // Ignored outside wait-for-SIPI (SDM 3A §8.4.3).
+    if (v.activity === ActivityState.WaitForSipi) {
+      cpu.notModelled("start-up IPI", "SDM 3A §8.4.3");
+    }
+    v.eventRequest &= ~EventRequest.Sipi;
+  }
+  return v.activity === ActivityState.WaitForSipi ? Boundary.Idle : undefined;
+}
+
+const WINDOWS = EventRequest.Virtualization | EventRequest.VirtualizationStep;
+
+/** See the file header. At most one thing happens for each call. */
+export function boundary(cpu: CpuContext): BoundaryCode {
+  const { v } = cpu;
+  const { virtualization } = cpu;
+  if (v.activity === ActivityState.Shutdown) return Boundary.Shutdown;
+  const request = v.eventRequest;
+  if (request !== 0 || v.activity === ActivityState.WaitForSipi) {
+    const started = initialization(cpu);
+    if (started !== undefined) return started;
+  }
+  const guest = v.guestMode !== GuestMode.None && virtualization !== undefined;
+  const windows = guest && (request & WINDOWS) !== 0;
+  if (windows && virtualization.boundary(cpu, 0)) return Boundary.Again;
+
+  const shadow = v.interruptibility;
+  if (v.pendingDebug !== 0 && !(shadow & Interruptibility.ByMovSs)) {
+    const bits = v.pendingDebug & DR6_BITS;
+    v.pendingDebug = 0;
+    if (bits !== 0) {
+      v.raise(Vector.DB, -1, BigInt(bits));
+      deliverPending(cpu, 0);
+      return Boundary.Again;
+    }
+  }
+  if (
+    request & EventRequest.Introspection && cpu.exceptionFilter?.boundary(cpu)
+  ) return Boundary.Again;
+  if (!(shadow & (Interruptibility.ByNmi | Interruptibility.ByMovSs))) {
+    if (windows && virtualization.boundary(cpu, 1)) return Boundary.Again;
+    if (request & EventRequest.Nmi) {
+      v.eventRequest &= ~EventRequest.Nmi;
+      if (!(guest && virtualization.interceptNmi(cpu))) {
+        deliverEvent(cpu, event(Vector.NMI, EventType.Nmi), 0n);
+      }
+      return Boundary.Again;
+    }
+  }
+  if (!(shadow & SHADOW)) {
+    const open = (v.rflags & Rflags.IF) !== 0;
+    if (open && windows && virtualization.boundary(cpu, 2)) {
+      return Boundary.Again;
+    }
+    if (request & EventRequest.Interrupt) {
+      const offered = open || (guest &&
+        virtualization.acceptsMaskedInterrupt?.(cpu) === true);
+      if (guest && offered && virtualization.interceptInterrupt(cpu)) {
+        return Boundary.Again;
+      }
+      if (open && external(cpu)) return Boundary.Again;
+    }
+  }
+  if (v.activity === ActivityState.Hlt) return Boundary.Idle;
+  if (
+    (v.word(DR7) & 0xff) !== 0 && !(v.rflags & Rflags.RF) &&
+    !(shadow & Interruptibility.ByMovSs)
+  ) {
+    const met = instructionBreakpoints(cpu);
+    if (met !== 0) {
+      v.raise(Vector.DB, -1, BigInt(met));
+      deliverPending(cpu, 0);
+      return Boundary.Again;
+    }
+  }
+  return Boundary.Execute;
+}
+
+/** HLT retired. */
+export function halt(cpu: CpuContext): void {
+  cpu.v.activity = ActivityState.Hlt;
+  cpu.facts.emit(ActivityChanged, {
+    cpu: cpu.index,
+    activity: ActivityState.Hlt,
+  });
+}

@@ -1,0 +1,155 @@
+/**
+ * Host-physical memory: RAM in the layout, everything above it the device bus.
+ *
+ * The one place where TypeScript writes RAM. Invariant: every write marks its
+ * page dirty and, where an engine holds code of that page, tells the engine
+ * (design §7: a store into code takes effect at the next instruction, from any
+ * writer).
+ */
+import { type Layout, PAGE_SIZE, PageFlag } from "./layout.ts";
+import type { DeviceBus } from "./port.ts";
+
+/** Reads and writes by host-physical address (a safe integer). */
+export class PhysicalMemory {
+  readonly ramBytes: number;
+  readonly ramPages: number;
+  /** All of RAM; index = physical address. Writers must use `write…`. */
+  readonly ram: Uint8Array;
+  private readonly view: DataView;
+  private readonly flags: Uint8Array;
+  private codeWritten: (page: number) => void = () => {};
+  private codeMarked: (page: number) => void = () => {};
+
+  constructor(
+    memory: WebAssembly.Memory,
+    layout: Layout,
+    private readonly devices: DeviceBus,
+  ) {
+    this.ramBytes = layout.ramBytes;
+    this.ramPages = layout.ramBytes / PAGE_SIZE;
+    this.ram = new Uint8Array(memory.buffer, layout.ram, layout.ramBytes);
+    this.view = new DataView(memory.buffer, layout.ram, layout.ramBytes);
+    this.flags = new Uint8Array(
+      memory.buffer,
+      layout.pageFlags,
+      this.ramPages,
+    );
+  }
+
+  /** The engine to tell when a page that holds decoded code is written. */
+  onCodeWritten(tell: (physicalPage: number) => void): void {
+    this.codeWritten = tell;
+  }
+
+  isRam(address: number): boolean {
+    return address < this.ramBytes;
+  }
+
+  /** The engine to tell when a page begins to hold decoded code: silent writes to it end. */
+  onCodeMarked(tell: (physicalPage: number) => void): void {
+    this.codeMarked = tell;
+  }
+
+  /** Marks a page as holding decoded code. */
+  markCode(page: number): void {
+    if (this.flags[page] & PageFlag.Code) return;
+    this.flags[page] |= PageFlag.Code;
+    this.codeMarked(page);
+  }
+  /** PageFlag bits of a RAM page. */
+  pageFlags(page: number): number {
+    return this.flags[page];
+  }
+  clearCode(page: number): void {
+    this.flags[page] &= ~PageFlag.Code;
+  }
+
+  /** Little-endian read of 1, 2, 4 or 8 bytes that do not cross a page. */
+  read(address: number, size: number): bigint {
+    if (address + size > this.ramBytes) {
+      return this.devices.read(address, size as 1 | 2 | 4 | 8);
+    }
+    switch (size) {
+      case 1:
+        return BigInt(this.ram[address]);
+      case 2:
+        return BigInt(this.view.getUint16(address, true));
+      case 4:
+        return BigInt(this.view.getUint32(address, true));
+      default:
+        return this.view.getBigUint64(address, true);
+    }
+  }
+
+  /** Little-endian write of 1, 2, 4 or 8 bytes that do not cross a page. */
+  write(address: number, size: number, value: bigint): void {
+    if (address + size > this.ramBytes) {
+      this.devices.write(address, size as 1 | 2 | 4 | 8, value);
+      return;
+    }
+    switch (size) {
+      case 1:
+        this.ram[address] = Number(value & 0xffn);
+        break;
+      case 2:
+        this.view.setUint16(address, Number(value & 0xffffn), true);
+        break;
+      case 4:
+        this.view.setUint32(address, Number(value & 0xffff_ffffn), true);
+        break;
+      default:
+        this.view.setBigUint64(address, value, true);
+    }
+    this.touch(address / PAGE_SIZE | 0);
+  }
+
+  /** Low or only half of a structure word; all ones outside RAM. */
+  readU32(address: number): number {
+    return address + 4 <= this.ramBytes
+      ? this.view.getUint32(address, true)
+      : Number(this.devices.read(address, 4));
+  }
+  writeU32(address: number, value: number): void {
+    if (address + 4 > this.ramBytes) {
+      this.devices.write(address, 4, BigInt(value >>> 0));
+      return;
+    }
+    this.view.setUint32(address, value, true);
+    this.touch(address / PAGE_SIZE | 0);
+  }
+  readU64(address: number): bigint {
+    return this.read(address, 8);
+  }
+  writeU64(address: number, value: bigint): void {
+    this.write(address, 8, value);
+  }
+
+  /** Copies bytes into RAM (loaders, DMA). @throws RangeError outside RAM */
+  writeBytes(address: number, bytes: Uint8Array): void {
+    if (address + bytes.length > this.ramBytes) {
+      throw new RangeError(
+        `cannot write ${bytes.length} bytes at 0x${
+          address.toString(16)
+        }: RAM ends at 0x${this.ramBytes.toString(16)}`,
+      );
+    }
+    this.ram.set(bytes, address);
+    const last = (address + bytes.length - 1) / PAGE_SIZE | 0;
+    for (let page = address / PAGE_SIZE | 0; page <= last; page++) {
+      this.touch(page);
+    }
+  }
+
+  /** A copy of `length` bytes; shorter where RAM ends. */
+  readBytes(address: number, length: number): Uint8Array {
+    return this.ram.slice(address, address + length);
+  }
+
+  private touch(page: number): void {
+    const flags = this.flags[page];
+    if (flags !== PageFlag.Dirty) {
+      this.flags[page] = flags | PageFlag.Dirty;
+      if (flags & PageFlag.Code) this.codeWritten(page);
+    }
+  }
+}

@@ -1,0 +1,5 @@
+/** The reference engine against the silicon vectors: a third of the files. */
+import { ReferenceEngine } from "../../cpu/engine/reference/reference.ts";
+import { judgeFiles } from "./judge_files.ts";
+
+judgeFiles("reference", (decoder) => new ReferenceEngine(decoder), 0, 3);

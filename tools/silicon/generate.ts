@@ -1,0 +1,189 @@
+/**
+ * Records tests/cases/silicon/*.txt on the CPU under us.
+ *   deno run -A tools/silicon/generate.ts [--only REGEXP] [--dry]
+ * Needs gcc, Linux on x86-64 and CR4.FSGSBASE. Every form gets seeded cases,
+ * every row (mnemonic) at least MINIMUM of them; ROWS.txt lists all rows, with
+ * counts or with the reason for none.
+ * Invariant: no clock and no entropy; the same CPU gives the same files.
+ */
+import {
+  FORMAT_HEADER,
+  formatCase,
+  parseCase,
+  type SiliconCase,
+} from "../../tests/silicon/vectors.ts";
+import { type Draft, draft } from "./cases.ts";
+import { buildHarness, execute, type Outcome } from "./native.ts";
+import { Random } from "./random.ts";
+import { allRows, fileOf, type Form, type Row } from "./rows.ts";
+import {
+  needsShiftContext,
+  resultUndefined,
+  type ShiftContext,
+  undefinedAfterFault,
+  undefinedFlags,
+} from "./undefined_flags.ts";
+
+const MINIMUM = 96;
+const PER_FORM = 8;
+const SEED = "vmtape silicon 1";
+const OUT = new URL("../../tests/cases/silicon/", import.meta.url);
+
+/** Width and masked count of a shift, from its form and its inputs. */
+function shiftContext(d: Draft): ShiftContext {
+  const width = Number(/_(?:rm|r)(\d+)/.exec(d.form.name)?.[1] ?? 64);
+  const raw = d.form.name.endsWith("_1")
+    ? 1
+    : d.form.name.endsWith("_CL")
+    ? Number(d.before.gpr[1] & 0xffn)
+    : d.code[d.code.length - 1];
+  return { width, count: raw & (width === 64 ? 63 : 31) };
+}
+
+function drafts(row: Row, form: Form): Draft[] {
+  const rng = new Random(`${SEED} ${form.name}`);
+  const wanted = Math.max(PER_FORM, Math.ceil(MINIMUM / row.forms.length));
+  const made: Draft[] = [];
+  const seen = new Set<string>();
+  for (let tries = 0; made.length < wanted && tries < wanted * 50; tries++) {
+    const d = draft(form, rng);
+    if (!d) continue;
+    if (
+      needsShiftContext(form.mnemonic) &&
+      resultUndefined(form.mnemonic, shiftContext(d))
+    ) continue;
+    const key = `${d.code} ${d.before.gpr} ${d.before.rflags}`;
+    if (seen.has(key)) continue;
+    seen.add(key);
+    made.push(d);
+  }
+  return made;
+}
+
+function faultMask(d: Draft, o: Outcome): number {
+  if (o.after.rflags === d.before.rflags) return 0;
+  return undefinedAfterFault(d.form.mnemonic);
+}
+
+function record(d: Draft, o: Outcome): SiliconCase {
+  const mnemonic = d.form.mnemonic;
+  const mask = o.fault ? faultMask(d, o) : undefinedFlags(
+    mnemonic,
+    needsShiftContext(mnemonic) ? shiftContext(d) : undefined,
+  );
+  return {
+    form: d.form.name,
+    disassembly: d.disassembly,
+    code: d.code,
+    before: d.before,
+    memoryBefore: d.memory,
+    after: o.after,
+    fault: o.fault,
+    memoryAfter: o.memoryAfter,
+    undefinedFlags: mask,
+    amdOnly: d.amdOnly,
+  };
+}
+
+function isString(form: Form): boolean {
+  return /^(Movs|Cmps|Stos|Lods|Scas|Ins|Outs)[bwdq]_/.test(form.name);
+}
+
+function cpuName(): string {
+  const text = Deno.readTextFileSync("/proc/cpuinfo");
+  const field = (name: string): string =>
+    new RegExp(`^${name}\\s*: (.*)$`, "m").exec(text)?.[1] ?? "?";
+  return `${field("model name")}, family ${field("cpu family")} model ${
+    field("model")
+  } stepping ${field("stepping")}`;
+}
+
+interface Tally {
+  cases: number;
+  faults: number;
+}
+
+function rowsReport(
+  rows: readonly Row[],
+  tallies: ReadonlyMap<string, Tally>,
+): string {
+  const lines = [
+    "# Rows (iced mnemonics) of 64-bit mode outside SIMD and EVEX, on " +
+    cpuName() + ".",
+    "# Written by tools/silicon/generate.ts. mnemonic cases faults, or",
+    "# mnemonic 0 and the reason; then forms of recorded rows left out.",
+  ];
+  for (const row of rows) {
+    const t = tallies.get(row.mnemonic);
+    const why = [...new Set(row.skipped.values())].join("; ");
+    lines.push(
+      t ? `${row.mnemonic} ${t.cases} ${t.faults}` : `${row.mnemonic} 0 ${why}`,
+    );
+  }
+  for (const row of rows.filter((r) => tallies.has(r.mnemonic))) {
+    for (const [form, why] of row.skipped) lines.push(`form ${form}: ${why}`);
+  }
+  return lines.join("\n") + "\n";
+}
+
+async function main(args: string[]): Promise<void> {
+  const onlyAt = args.indexOf("--only");
+  const only = onlyAt >= 0 ? new RegExp(args[onlyAt + 1]) : null;
+  const dry = args.includes("--dry") || only !== null;
+  const binary = Deno.makeTempFileSync({ prefix: "vmtape-silicon-" });
+  buildHarness(new URL("harness.c", import.meta.url).pathname, binary);
+  const rows = allRows();
+  const files = new Map<string, string[]>();
+  const tallies = new Map<string, Tally>();
+  const troubles: string[] = [];
+  for (const row of rows) {
+    if (only && !only.test(row.mnemonic)) continue;
+    const all = row.forms.flatMap((form) => drafts(row, form));
+    if (all.length === 0) continue;
+    const outcomes = await execute(binary, all);
+    const file = fileOf(row.mnemonic, !row.userMode);
+    const lines = files.get(file) ?? [];
+    files.set(file, lines);
+    const tally = { cases: 0, faults: 0 };
+    for (const [i, o] of outcomes.entries()) {
+      if (typeof o === "string") {
+        troubles.push(`${all[i].form.name} (${all[i].disassembly}): ${o}`);
+        continue;
+      }
+      // What a faulting instruction stored before it faulted is the model's
+      // own order of work; only string instructions define it.
+      if (o.fault && o.memoryAfter.length && !isString(all[i].form)) continue;
+      const line = formatCase(record(all[i], o));
+      if (formatCase(parseCase(line)) !== line) {
+        troubles.push(`does not survive parsing: ${line}`);
+      }
+      lines.push(line);
+      tally.cases++;
+      if (o.fault) tally.faults++;
+    }
+    tallies.set(row.mnemonic, tally);
+    if (tally.cases < 50) {
+      troubles.push(`${row.mnemonic}: only ${tally.cases} cases`);
+    }
+  }
+  Deno.removeSync(binary);
+  let bytes = 0;
+  for (const [file, lines] of files) {
+    const header = [...FORMAT_HEADER, `CPU: ${cpuName()}`].map((l) => `# ${l}`);
+    const text = [...header, ...lines].join("\n") + "\n";
+    bytes += text.length;
+    if (dry) console.log(lines.join("\n"));
+    else Deno.writeTextFileSync(new URL(`${file}.txt`, OUT), text);
+  }
+  if (!dry) {
+    Deno.writeTextFileSync(new URL("ROWS.txt", OUT), rowsReport(rows, tallies));
+  }
+  const cases = [...tallies.values()].reduce((n, t) => n + t.cases, 0);
+  const faults = [...tallies.values()].reduce((n, t) => n + t.faults, 0);
+  for (const trouble of troubles) console.error(trouble);
+  console.error(
+    `${tallies.size} rows, ${cases} cases (${faults} faulting), ${bytes} bytes`,
+  );
+}
+
+if (import.meta.main) await main(Deno.args);

@@ -1,0 +1,256 @@
+/**
+ * Which iced codes get vectors, and why the others do not. Every code that is
+ * valid in 64-bit mode, is not SIMD and is not EVEX is classified here, so that
+ * no row can be missing without a reason.
+ * Invariant: a row (mnemonic) either has forms to record or a reason.
+ */
+import {
+  Code,
+  CodeExt,
+  CpuidFeature,
+  EncodingKind,
+  Instruction,
+  Mnemonic,
+  type OpCodeInfo,
+  OpCodeOperandKind,
+} from "iced-x86";
+
+/** One iced code with what the generator asks of it. */
+export interface Form {
+  readonly code: Code;
+  readonly name: string;
+  readonly mnemonic: string;
+  readonly opCode: OpCodeInfo;
+  readonly operands: readonly OpCodeOperandKind[];
+  /** CPL 0 only: recorded at CPL 3 for its #GP or #UD. */
+  readonly privileged: boolean;
+}
+
+/** What becomes of a row. */
+export interface Row {
+  readonly mnemonic: string;
+  /** Forms to record. */
+  readonly forms: Form[];
+  /** Form name and why it has no vectors. */
+  readonly skipped: Map<string, string>;
+  /** True when any form can be executed at CPL 3. */
+  userMode: boolean;
+}
+
+const SIMD_OPERAND =
+  /^(mm|xmm|ymm|zmm|k|kp1|tmm|bnd)_|xmmp3|zmmp3|vsib|^mem_mpx|_mpx$|sibmem|^mem_mib|tr_reg/;
+
+// Features (CPUID or architecture generation) that the recording host has.
+const HOST_FEATURES = new Set([
+  "INTEL8086",
+  "INTEL8086_ONLY",
+  "INTEL186",
+  "INTEL286",
+  "INTEL386",
+  "INTEL486",
+  "X64",
+  "CMOV",
+  "CX8",
+  "CMPXCHG16B",
+  "FPU",
+  "FPU287",
+  "FPU387",
+  "FXSR",
+  "FSGSBASE",
+  "BMI1",
+  "BMI2",
+  "ADX",
+  "LZCNT",
+  "POPCNT",
+  "MOVBE",
+  "SSE",
+  "SSE2",
+  "SSE3",
+  "SSE4_2",
+  "PAUSE",
+  "CLFSH",
+  "CLFLUSHOPT",
+  "CLWB",
+  "CLZERO",
+  "PREFETCHW",
+  "MULTIBYTENOP",
+  "CET_IBT",
+  "CPUID",
+  "TSC",
+  "RDTSCP",
+  "RDPID",
+  "RDRAND",
+  "RDSEED",
+  "MSR",
+  "SYSCALL",
+  "SEP",
+  "SMM",
+  "RDPMC",
+  "XSAVE",
+  "XSAVEOPT",
+  "XSAVEC",
+  "XSAVES",
+  "INVPCID",
+  "SMAP",
+  "SVM",
+  "MMX",
+  "AVX",
+]);
+
+/** Rows with no vectors whatever the form, and why. */
+const ROW_REASONS: ReadonlyMap<string, string> = new Map([
+  ...["Rdtsc", "Rdtscp", "Rdpid", "Rdrand", "Rdseed", "Cpuid", "Xgetbv"]
+    .map((m): [string, string] => [m, "its result is the host's own"]),
+  ...["Syscall", "Sysenter", "Rdpmc", "Monitor", "Mwait"]
+    .map((m): [string, string] => [m, "its outcome is the host kernel's"]),
+  ...[
+    "Vmmcall",
+    "Vmrun",
+    "Vmload",
+    "Vmsave",
+    "Stgi",
+    "Clgi",
+    "Skinit",
+    "Invlpga",
+  ]
+    .map((m): [string, string] => [m, "the host's hypervisor answers it"]),
+  ...["Sgdt", "Sidt", "Sldt", "Str", "Smsw"]
+    .map((m): [string, string] => [m, "the host kernel emulates it (UMIP)"]),
+  ...[
+    "Xsave",
+    "Xsave64",
+    "Xsaveopt",
+    "Xsaveopt64",
+    "Xsavec",
+    "Xsavec64",
+    "Xrstor",
+    "Xrstor64",
+  ].map((m): [string, string] => [m, "extended state: a later issue"]),
+  ...["Vzeroupper", "Vzeroall", "Vldmxcsr", "Vstmxcsr", "Emms", "Femms"]
+    .map((m): [string, string] => [m, "SIMD: a later issue"]),
+]);
+
+// Codes of x87 that are control instructions (SDM vol. 1 §8.3.11).
+const X87_CONTROL = new Set([
+  "Wait",
+  "Fldenv",
+  "Fnstenv",
+  "Fldcw",
+  "Fnstcw",
+  "Fnclex",
+  "Fninit",
+  "Fnstsw",
+  "Fnsave",
+  "Frstor",
+  "Fnop",
+  "Fdecstp",
+  "Fincstp",
+  "Ffree",
+  "Fneni",
+  "Fndisi",
+  "Fnsetpm",
+]);
+
+// Forms that would leave the sandbox or whose selectors the host may change.
+const FORM_REASONS: readonly [RegExp, string][] = [
+  [/^Bswap_r16$/, "the manuals leave the result undefined"],
+];
+
+function reasonFor(form: Form, instruction: Instruction): string {
+  const { name, mnemonic, opCode, operands } = form;
+  const row = ROW_REASONS.get(mnemonic);
+  if (row) return row;
+  for (const [pattern, why] of FORM_REASONS) {
+    if (pattern.test(name)) return why;
+  }
+  if (opCode.fwait) return "an assembler's pair of WAIT and another row";
+  const features = [...instruction.cpuidFeatures()].map((f) => CpuidFeature[f]);
+  const missing = features.filter((f) => !HOST_FEATURES.has(f));
+  if (missing.length) return `the host lacks ${missing.join(", ")}`;
+  if (name.startsWith("Reservednop")) return "a reserved hint, not decoded";
+  const x87 = features.some((f) => f.startsWith("FPU"));
+  if (x87 && !X87_CONTROL.has(mnemonic)) return "x87 arithmetic: a later issue";
+  if (!opCode.amdDecoder64) return "AMD CPUs do not decode it";
+  if (
+    operands.some((k) =>
+      k === OpCodeOperandKind.farbr2_2 || k === OpCodeOperandKind.farbr4_2
+    )
+  ) return "not valid in 64-bit mode";
+  return "";
+}
+
+/** All rows in iced's order of codes. */
+export function allRows(): Row[] {
+  const rows = new Map<string, Row>();
+  const codes = Object.keys(Code).filter((k) => /^\d+$/.test(k)).map(Number);
+  for (const code of codes) {
+    const opCode = CodeExt.opCode(code);
+    if (!opCode.isInstruction || !opCode.mode64) continue;
+    if (
+      opCode.encoding !== EncodingKind.Legacy &&
+      opCode.encoding !== EncodingKind.VEX
+    ) continue;
+    const name = Code[code];
+    if (/^(VEX_)?KNC_|^VEX_KNC|^MVEX/.test(name)) continue;
+    const operands = Array.from(
+      { length: opCode.opCount },
+      (_, i) => opCode.opKind(i),
+    );
+    if (operands.some((k) => SIMD_OPERAND.test(OpCodeOperandKind[k]))) continue;
+    const x87Stack = operands.some((k) =>
+      k === OpCodeOperandKind.st0 || k === OpCodeOperandKind.sti_opcode
+    );
+    const instruction = Instruction.create(code);
+    const mnemonic = Mnemonic[instruction.mnemonic];
+    const row: Row = rows.get(mnemonic) ??
+      { mnemonic, forms: [] as Form[], skipped: new Map(), userMode: false };
+    rows.set(mnemonic, row);
+    row.userMode ||= opCode.cpl3;
+    const form: Form = {
+      code,
+      name,
+      mnemonic,
+      opCode,
+      operands,
+      privileged: !opCode.cpl3,
+    };
+    const why = x87Stack && !X87_CONTROL.has(mnemonic)
+      ? "x87 arithmetic: a later issue"
+      : reasonFor(form, instruction);
+    instruction.free();
+    if (why) row.skipped.set(name, why);
+    else row.forms.push(form);
+  }
+  return [...rows.values()];
+}
+
+/** File (without extension) that holds a row's vectors. */
+export function fileOf(mnemonic: string, privileged: boolean): string {
+  if (privileged) return "privileged";
+  for (const [file, pattern] of FILES) if (pattern.test(mnemonic)) return file;
+  return "misc";
+}
+
+const FILES: readonly [string, RegExp][] = [
+  ["alu-add", /^(Add|Adc|Sub|Sbb|Cmp)$/],
+  ["alu-logic", /^(And|Or|Xor|Test|Not|Neg|Inc|Dec)$/],
+  ["shift", /^(Shl|Sal|Shr|Sar|Shld|Shrd)$/],
+  ["rotate", /^(Rol|Ror|Rcl|Rcr)$/],
+  ["muldiv", /^(Mul|Imul|Div|Idiv)$/],
+  ["bits", /^(Bt|Bts|Btr|Btc|Bsf|Bsr|Bswap|Popcnt|Lzcnt|Tzcnt|Crc32)$/],
+  ["bmi", /^(Andn|Bl|Bzhi|Pext|Pdep|Mulx|Bextr|Sh.x|Sarx|Rorx|Adcx|Adox)/],
+  [
+    "string",
+    /^((Movs|Cmps|Stos|Lods|Scas|Ins|Outs)[bwdq])$/,
+  ],
+  ["move", /^(Mov|Movzx|Movsx|Movsxd|Movbe|Movnti|Lea|Xlatb|Bswap)$/],
+  ["exchange", /^(Xchg|Xadd|Cmpxchg|Cmpxchg8b|Cmpxchg16b)$/],
+  ["cmov", /^Cmov/],
+  ["setcc", /^Set/],
+  ["stack", /^(Push|Pop|Enter|Leave)/],
+  ["x87", /^(F(?!xsave|xrstor)|Wait)/],
+  ["fxsave", /^(Fxsave|Fxrstor|Ldmxcsr|Stmxcsr)/],
+  ["far", /^(Retf|Iret|L[a-z]s|Lar|Lsl|Ver[rw]|Int)/],
+  ["jcc", /^J(?!mp)|^Loop/],
+  ["branch", /^(Jmp|Call|Ret)$/],
+];
