@@ -1,0 +1,99 @@
+/**
+ * Paging formats as data (SDM 3A §4.3–4.5, 3C §29.3.2): which levels a walk
+ * visits, from the root down, and what an entry's bits mean. The walker is one;
+ * only these rows differ.
+ */
+
+/** Level numbers, as distance from the page: 1 = PTE … 5 = PML5E. */
+export const Level = { Pte: 1, Pde: 2, Pdpte: 3, Pml4e: 4, Pml5e: 5 } as const;
+
+/** Manual names of the levels, by number. */
+export const LEVEL_NAMES: readonly string[] = [
+  "",
+  "PTE",
+  "PDE",
+  "PDPTE",
+  "PML4E",
+  "PML5E",
+];
+
+/** Paging formats. */
+export const Format = {
+  /** 32-bit paging: 4-byte entries. */
+  Legacy32: 0,
+  Pae: 1,
+  FourLevel: 2,
+  FiveLevel: 3,
+  Ept: 4,
+} as const;
+
+/** One format. */
+export interface PagingFormat {
+  readonly id: number;
+  readonly name: string;
+  /** Level of the table that the root points to. */
+  readonly top: number;
+  readonly entryBytes: 4 | 8;
+  /** log2 of entries per table. */
+  readonly indexBits: 9 | 10;
+}
+
+/** By Format. */
+export const FORMATS: readonly PagingFormat[] = [
+  { id: 0, name: "32-bit", top: 2, entryBytes: 4, indexBits: 10 },
+  { id: 1, name: "PAE", top: 2, entryBytes: 8, indexBits: 9 },
+  { id: 2, name: "4-level", top: 4, entryBytes: 8, indexBits: 9 },
+  { id: 3, name: "5-level", top: 5, entryBytes: 8, indexBits: 9 },
+  { id: 4, name: "EPT", top: 4, entryBytes: 8, indexBits: 9 },
+];
+
+/** Low bits of a paging-structure entry (SDM 3A tables 4-5, 4-15 ff.). */
+export const Entry = {
+  P: 1,
+  RW: 2,
+  US: 4,
+  A: 1 << 5,
+  D: 1 << 6,
+  PS: 1 << 7,
+  G: 1 << 8,
+} as const;
+/** Bit 63, in the high half. */
+export const ENTRY_XD_HIGH = 0x80000000;
+
+/** Low bits of an EPT entry (SDM 3C tables 29-1 ff.). */
+export const EptEntry = {
+  R: 1,
+  W: 2,
+  /** Execute; with MBEC execute for supervisor-mode linear addresses. */
+  X: 4,
+  /** Memory type, leaf only. */
+  TypeShift: 3,
+  TypeMask: 7 << 3,
+  Leaf: 1 << 7,
+  A: 1 << 8,
+  D: 1 << 9,
+  /** Execute for user-mode linear addresses, with MBEC. */
+  XU: 1 << 10,
+} as const;
+
+/** Rights and attributes of a translation, as the TLB keeps them. */
+export const Attribute = {
+  /** Guest paging. */
+  W: 1 << 0,
+  U: 1 << 1,
+  NX: 1 << 2,
+  G: 1 << 3,
+  /** A store needs no further A/D update at any stage. */
+  D: 1 << 4,
+  /** Page size: 0 4K, 1 2M, 2 4M, 3 1G, at bits 6:5. */
+  SizeShift: 5,
+  SizeMask: 3 << 5,
+  /** Stage 2; all set when it is off. */
+  R2: 1 << 12,
+  W2: 1 << 13,
+  XS2: 1 << 14,
+  XU2: 1 << 15,
+} as const;
+/** Stage-2 attributes of a vCPU without stage 2. */
+export const STAGE2_ALL = Attribute.R2 | Attribute.W2 | Attribute.XS2 |
+  Attribute.XU2;
