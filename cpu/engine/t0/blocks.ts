@@ -1,0 +1,285 @@
+/**
+ * Blocks of decoded records of one vCPU: built from physical pages, found by
+ * page, offset, mode and RIP, dropped by page.
+ *
+ * Invariant: every page with a living block carries PageFlag.Code. Records are
+ * never overwritten before the whole pool is dropped, so a block may be dropped
+ * while it runs.
+ */
+import type { CpuContext } from "../../context.ts";
+import type { InstructionDecoder } from "../../isa/decoder.ts";
+import { type Insn, OperandKind } from "../../isa/insn.ts";
+import { PAGE_SIZE, VCPU } from "../../layout.ts";
+import type { Area } from "./area.ts";
+import type { Forms } from "./form.ts";
+import { linearOf, type Mode } from "./mode.ts";
+import { BLOCK_LIMIT, PSEUDO, RECORD, RECORD_BYTES } from "./record.ts";
+
+/** Straight-line code within one page. */
+export interface Block {
+  /** Absolute offset of the first record. */
+  readonly record: number;
+  readonly rip: bigint;
+  readonly page: number;
+  readonly mode: Mode;
+  /** Instructions that count as steps of the block. */
+  readonly length: number;
+  /** By position; one more when the block ends in a `call` row. */
+  readonly insns: readonly Insn[];
+  /** Another block with the same place and mode but another RIP. */
+  readonly sibling: Block | undefined;
+  dropped: boolean;
+}
+
+const MAX_LENGTH = 15;
+const MASK64 = (1n << 64n) - 1n;
+const MASK32 = 0xffff_ffffn;
+/** Units that the longest block needs. */
+const LONGEST = BLOCK_LIMIT + 2;
+
+/** See the file header. */
+export class Blocks {
+  private readonly pages = new Map<number, Map<number, Block>>();
+  private readonly u8: Uint8Array;
+  private readonly u16: Uint16Array;
+  private readonly u64: BigUint64Array;
+  /** Block of each unit of the pool. */
+  private owners: (Block | undefined)[] = [];
+  private free: number;
+  /** Pairs of instructions that have a fused form run as one. */
+  fuse = true;
+
+  constructor(
+    memory: WebAssembly.Memory,
+    private readonly area: Area,
+    private readonly cpu: CpuContext,
+    private readonly decoder: InstructionDecoder,
+    private readonly forms: Forms,
+  ) {
+    this.u8 = new Uint8Array(memory.buffer);
+    this.u16 = new Uint16Array(memory.buffer);
+    this.u64 = new BigUint64Array(memory.buffer);
+    this.free = area.pool;
+  }
+
+  /** Whether another block may not fit; then `clear` before building. */
+  get full(): boolean {
+    return this.free + LONGEST * RECORD_BYTES > this.area.poolEnd;
+  }
+
+  /** The living block at a place, if there is one. */
+  find(page: number, rip: bigint, mode: Mode): Block | undefined {
+    const offset = Number(linearOf(mode, rip) & 0xfffn);
+    let block = this.pages.get(page)?.get(mode.id * PAGE_SIZE + offset);
+    while (block !== undefined && block.rip !== rip) block = block.sibling;
+    return block;
+  }
+
+  /** Block and position of a record. */
+  owner(record: number): Block {
+    return this.owners[(record - this.area.pool) / RECORD_BYTES]!;
+  }
+  position(record: number): number {
+    return this.u8[record + RECORD.position];
+  }
+  ripOf(record: number): bigint {
+    return this.u64[(this.area.rips + (record - this.area.pool) / 4) >>> 3];
+  }
+
+  /** Drops a physical page's blocks. @returns whether there were any */
+  drop(page: number): boolean {
+    const blocks = this.pages.get(page);
+    if (blocks === undefined) return false;
+    for (const first of blocks.values()) {
+      for (let b: Block | undefined = first; b; b = b.sibling) b.dropped = true;
+    }
+    this.pages.delete(page);
+    return true;
+  }
+
+  /** Drops everything and makes the pool empty. */
+  clear(): void {
+    for (const page of [...this.pages.keys()]) this.drop(page);
+    this.owners = [];
+    this.free = this.area.pool;
+  }
+
+  /**
+   * Decodes a block; undefined when the first instruction has to be executed
+   * by the reference (it crosses the page, is invalid or not modelled).
+   */
+  build(page: number, rip: bigint, mode: Mode): Block | undefined {
+    const { physical } = this.cpu;
+    const start = Number(linearOf(mode, rip) & 0xfffn);
+    const base = page * PAGE_SIZE;
+    const linearPage = linearOf(mode, rip) >> 12n;
+    const record = this.free;
+    const insns: Insn[] = [];
+    let at = record, offset = start, here = rip, length = 0;
+    let ended = false;
+    while (length < BLOCK_LIMIT && offset < PAGE_SIZE) {
+      let room = Math.min(MAX_LENGTH, PAGE_SIZE - offset);
+      if (mode.codeSize !== 64) {
+        const left = mode.limit - here + 1n;
+        if (left <= 0n) break;
+        if (left < room) room = Number(left);
+      }
+      const bytes = physical.ram.subarray(
+        base + offset,
+        base + offset + room,
+      );
+      const insn = this.decoder.decode(
+        bytes,
+        room,
+        mode.codeSize,
+        here,
+        mode.stackSize,
+        mode.real,
+      );
+      if (typeof insn === "number") break;
+      insns.push(insn);
+      this.head(at, here, length);
+      if (insn.row.call !== undefined || !this.reachable(insn, mode)) {
+        this.u16[at >>> 1] = insn.row.call ? PSEUDO.call : PSEUDO.reference;
+        at += RECORD_BYTES;
+        ended = true;
+        break;
+      }
+      const next = this.next(insn, mode);
+      const terminator = insn.row.endsBlock === true;
+      const local = terminator && this.isLocal(insn, next, mode, linearPage);
+      const form = this.forms.of(insn, local);
+      this.fill(at, form.id, insn);
+      if (terminator && length > 0 && this.fuse) {
+        const pair = this.forms.findFused(insns[length - 1], insn, local);
+        if (pair) this.u16[(at - RECORD_BYTES) >>> 1] = pair.id;
+      }
+      length++;
+      at += RECORD_BYTES;
+      if (terminator) {
+        this.links(at - RECORD_BYTES, insn, next);
+        at += RECORD_BYTES;
+        ended = true;
+        break;
+      }
+      offset += insn.length;
+      here = next;
+    }
+    if (insns.length === 0) return undefined;
+    if (!ended) {
+      this.head(at, here, length);
+      const near = offset < PAGE_SIZE;
+      this.u16[at >>> 1] = near ? PSEUDO.endLocal : PSEUDO.endFar;
+      this.links(at, undefined, here);
+      at += 2 * RECORD_BYTES;
+    }
+    return this.keep(
+      record,
+      at,
+      { record, rip, page, mode, length, insns },
+      start,
+      insns.length + (ended ? 0 : 1),
+    );
+  }
+
+  private keep(
+    record: number,
+    end: number,
+    made: Omit<Block, "sibling" | "dropped">,
+    start: number,
+    records: number,
+  ): Block {
+    const { page, mode, length } = made;
+    let blocks = this.pages.get(page);
+    if (blocks === undefined) {
+      blocks = new Map();
+      this.pages.set(page, blocks);
+      this.cpu.physical.markCode(page);
+    }
+    const key = mode.id * PAGE_SIZE + start;
+    const block = { ...made, sibling: blocks.get(key), dropped: false };
+    blocks.set(key, block);
+    const unit = (record - this.area.pool) / RECORD_BYTES;
+    const units = (end - record) / RECORD_BYTES;
+    for (let i = 0; i < units; i++) this.owners[unit + i] = block;
+    for (let i = 0; i < records; i++) {
+      this.u8[record + i * RECORD_BYTES + RECORD.length] = length;
+    }
+    this.free = end;
+    return block;
+  }
+
+  /** Writes what every record has. */
+  private head(at: number, rip: bigint, position: number): void {
+    this.u8[at + RECORD.position] = position;
+    this.u64[(this.area.rips + (at - this.area.pool) / 4) >>> 3] = rip;
+  }
+
+  private fill(at: number, form: number, insn: Insn): void {
+    const { u8, u16, u64 } = this;
+    u16[at >>> 1] = form;
+    let immediate = 0n;
+    for (let i = 0; i < insn.operands.length && i < 3; i++) {
+      const operand = insn.operands[i];
+      let register: number = VCPU.zero;
+      if (operand.kind === OperandKind.Gpr) register = operand.reg * 8;
+      else if (operand.kind === OperandKind.HighByte) {
+        register = operand.reg * 8 + 1;
+      } else if (operand.kind === OperandKind.Immediate) {
+        immediate = operand.imm;
+      }
+      u16[(at + RECORD.operands + i * 2) >>> 1] = register;
+    }
+    u64[(at + RECORD.immediate) >>> 3] = immediate;
+    const { memory } = insn;
+    if (memory !== undefined) {
+      const { base, index, scale, displacement } = memory;
+      u16[(at + RECORD.base) >>> 1] = base < 0 ? VCPU.zero : base * 8;
+      u16[(at + RECORD.index) >>> 1] = index < 0 ? VCPU.zero : index * 8;
+      u8[at + RECORD.scale] = 31 - Math.clz32(scale);
+      u64[(at + RECORD.displacement) >>> 3] = displacement;
+    }
+  }
+
+  /** Second unit of a terminator: empty chain slots and the RIPs they lead to. */
+  private links(at: number, insn: Insn | undefined, next: bigint): void {
+    const { u64 } = this;
+    u64[(at + RECORD.taken) >>> 3] = 0n;
+    u64[(at + RECORD.next) >>> 3] = 0n;
+    u64[(at + RECORD.nextRip) >>> 3] = next;
+    const branch = insn && nearTarget(insn);
+    u64[(at + RECORD.takenRip) >>> 3] = branch ?? 0n;
+  }
+
+  private next(insn: Insn, mode: Mode): bigint {
+    return (insn.rip + BigInt(insn.length)) &
+      (mode.codeSize === 64 ? MASK64 : MASK32);
+  }
+
+  /** Whether a direct branch's target passes the check that a taken branch makes. */
+  private reachable(insn: Insn, mode: Mode): boolean {
+    const target = nearTarget(insn);
+    if (target === undefined) return true;
+    return mode.codeSize === 64
+      ? this.cpu.access.canonical(target)
+      : target <= mode.limit;
+  }
+
+  /** Whether static successors lie in this page: chains then need no generation. */
+  private isLocal(
+    insn: Insn,
+    next: bigint,
+    mode: Mode,
+    page: bigint,
+  ): boolean {
+    const inside = (rip: bigint): boolean =>
+      linearOf(mode, rip) >> 12n === page && rip <= mode.limit;
+    const target = nearTarget(insn);
+    return target !== undefined && inside(target) && inside(next);
+  }
+}
+
+function nearTarget(insn: Insn): bigint | undefined {
+  const first = insn.operands[0];
+  return first?.kind === OperandKind.NearBranch ? first.imm : undefined;
+}

@@ -1,0 +1,130 @@
+/**
+ * Forms: instructions that share one piece of T0 code. The key leaves out
+ * register numbers, scale, displacement, immediates and addresses, which the
+ * record holds; it has everything that may steer an `emit` function.
+ */
+import type { Insn, MemoryOperand } from "../../isa/insn.ts";
+import { NO_REGISTER, OperandKind, RIP_RELATIVE } from "../../isa/insn.ts";
+import { Gpr, Seg } from "../../layout.ts";
+import { FormEmitter } from "./emit.ts";
+import { FusedEmitter } from "./fused.ts";
+import { FIRST_FORM } from "./record.ts";
+
+/** In 64-bit code: the segment (DS or SS, bases zero) of the memory operand, whichever it is. */
+export const OPERAND_SEGMENT = 6;
+
+/** One form. */
+export interface Form {
+  /** Dispatch index. */
+  readonly id: number;
+  readonly key: string;
+  /** An instruction of the form, with its segment normalised. */
+  readonly sample: Insn;
+  /** Ends a block. */
+  readonly terminator: boolean;
+  /** Static successors lie in the block's page. */
+  readonly local: boolean;
+  /** Of a fused form: its second instruction, a conditional branch. */
+  readonly second: Insn | undefined;
+  /** Of a fused form: the form of its first instruction alone. */
+  readonly plain: number | undefined;
+  /** Times the reference stood in for want of code. */
+  misses: number;
+}
+
+/** Key of an instruction's form. @param local see Form.local */
+export function formKey(insn: Insn, local: boolean): string {
+  let key = `${insn.rowIndex}.${insn.codeSize}.${insn.addressSize}.` +
+    `${insn.stackSize}.${insn.operandSize}.${insn.rep}`;
+  if (local) key += "l";
+  for (const { kind, size } of insn.operands) {
+    key += `.${kind === OperandKind.HighByte ? OperandKind.Gpr : kind}:${size}`;
+    if (kind === OperandKind.Other) key += `s${insn.segment}`;
+  }
+  const { memory } = insn;
+  if (memory !== undefined) {
+    key += `.${segmentOf(insn, memory)}`;
+    if (memory.base !== NO_REGISTER && memory.base !== RIP_RELATIVE) key += "b";
+    if (memory.index !== NO_REGISTER) key += "i";
+    // POP's address depends on whether its base is rSP (SDM 2B POP).
+    if (insn.row.name === "POP" && memory.base === Gpr.RSP) key += "p";
+  }
+  return key;
+}
+
+function segmentOf(insn: Insn, memory: MemoryOperand): number {
+  return insn.codeSize === 64 && memory.segment < Seg.FS
+    ? OPERAND_SEGMENT
+    : memory.segment;
+}
+
+function normalised(insn: Insn): Insn {
+  const { memory } = insn;
+  if (memory === undefined) return insn;
+  const segment = segmentOf(insn, memory);
+  return Object.assign(Object.create(insn) as Insn, {
+    memory: { ...memory, segment },
+  });
+}
+
+/** All forms met so far; shared by vCPUs and variants. */
+export class Forms {
+  private readonly byKey = new Map<string, Form>();
+  private readonly list: Form[] = [];
+
+  /** The form of an `emit` instruction. */
+  of(insn: Insn, local: boolean): Form {
+    const key = formKey(insn, local);
+    return this.byKey.get(key) ?? this.add({
+      key,
+      sample: normalised(insn),
+      terminator: insn.row.endsBlock === true,
+      local,
+      second: undefined,
+      plain: undefined,
+    });
+  }
+
+  /** The fused form of two instructions, if there is one. */
+  findFused(first: Insn, second: Insn, local: boolean): Form | undefined {
+    return this.byKey.get(fusedKey(first, second, local));
+  }
+
+  /** Makes the fused form of two instructions for which `canFuse`. */
+  fuse(first: Insn, second: Insn, local: boolean): Form {
+    return this.findFused(first, second, local) ?? this.add({
+      key: fusedKey(first, second, local),
+      sample: normalised(first),
+      terminator: true,
+      local,
+      second,
+      plain: this.of(first, false).id,
+    });
+  }
+
+  private add(form: Omit<Form, "id" | "misses">): Form {
+    const made = { ...form, id: FIRST_FORM + this.list.length, misses: 0 };
+    this.byKey.set(form.key, made);
+    this.list.push(made);
+    return made;
+  }
+
+  /** By dispatch index. */
+  byId(id: number): Form {
+    return this.list[id - FIRST_FORM];
+  }
+  get count(): number {
+    return this.list.length;
+  }
+}
+
+function fusedKey(first: Insn, second: Insn, local: boolean): string {
+  return `${formKey(first, false)}+${formKey(second, local)}`;
+}
+
+/** Runs the form's semantics. */
+export function emitForm({ sample, second }: Form): FormEmitter {
+  return second === undefined
+    ? new FormEmitter(sample, true).run()
+    : new FusedEmitter(sample, second).run();
+}

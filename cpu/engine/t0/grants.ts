@@ -1,0 +1,107 @@
+/**
+ * Grant caches of one vCPU (design §7): permission to access pages silently.
+ *
+ * Data grants lie in linear memory for compiled code, apart by privilege;
+ * fetch grants are pages whose blocks may be entered without asking the
+ * translator. They derive from the architectural TLB and RAM's page flags and
+ * may be dropped at any time without a fact.
+ */
+import { Cr4, Rflags } from "../../arch/flags.ts";
+import type { CpuContext } from "../../context.ts";
+import { type Layout, PAGE_SIZE, PageFlag } from "../../layout.ts";
+import { Access } from "../../port.ts";
+import { type Area, GRANT_ENTRIES, GRANT_HALF, GRANT_NONE } from "./area.ts";
+
+const WORDS = GRANT_ENTRIES * 4;
+
+/** See the file header. */
+export class Grants {
+  private readonly words: Uint32Array;
+  /** By privilege (0 supervisor, 1 user): linear page → host-physical page. */
+  readonly fetch: readonly [Map<number, number>, Map<number, number>] = [
+    new Map(),
+    new Map(),
+  ];
+
+  constructor(
+    memory: WebAssembly.Memory,
+    private readonly layout: Layout,
+    private readonly area: Area,
+    private readonly cpu: CpuContext,
+  ) {
+    this.words = new Uint32Array(memory.buffer);
+    this.dropAll();
+  }
+
+  /** Ends every grant. */
+  dropAll(): void {
+    const { read } = this.area;
+    this.clear(read, 4 * WORDS);
+    this.fetch[0].clear();
+    this.fetch[1].clear();
+  }
+
+  /** Ends every write grant. */
+  dropWrites(): void {
+    this.clear(this.area.write, 2 * WORDS);
+  }
+
+  /** Ends the grants of a linear page. @returns whether code was among them */
+  dropPage(page: number): boolean {
+    const at = (page & (GRANT_ENTRIES - 1)) * 16;
+    const { read, write } = this.area;
+    for (const start of [read, read + GRANT_HALF, write, write + GRANT_HALF]) {
+      this.none((start + at) >>> 2);
+    }
+    const user = this.fetch[1].delete(page);
+    return this.fetch[0].delete(page) || user;
+  }
+
+  /** Ends write grants that lead to a physical page. */
+  dropWritesTo(physicalPage: number): void {
+    const { words, layout: { ram } } = this;
+    const host = (ram + physicalPage * PAGE_SIZE) >>> 0;
+    const start = this.area.write >>> 2;
+    for (let at = start; at < start + 2 * WORDS; at += 4) {
+      if (words[at] === GRANT_NONE && words[at + 1] === GRANT_NONE) continue;
+      if ((words[at] + words[at + 2]) >>> 0 === host) this.none(at);
+    }
+  }
+
+  private clear(start: number, words: number): void {
+    // Tags alone matter, but filling all is what the host does fastest.
+    this.words.fill(GRANT_NONE, start >>> 2, (start >>> 2) + words);
+  }
+  private none(at: number): void {
+    this.words[at] = GRANT_NONE;
+    this.words[at + 1] = GRANT_NONE;
+  }
+
+  /**
+   * After a successful access: grants what may be granted.
+   * @param linear address whose page was accessed without crossing
+   */
+  fill(linear: bigint, write: boolean): void {
+    const { cpu } = this;
+    const { v, translator, physical } = cpu;
+    const user = v.cpl === 3;
+    // RFLAGS.AC may change without a word to the translator (SDM 3A §4.6.1).
+    if (!user && v.cr4 & Cr4.SMAP && v.rflags & Rflags.AC) return;
+    const page = Number(linear >> 12n);
+    const access = write ? Access.Write : Access.Read;
+    if (!translator.grantable(cpu, page, access)) return;
+    const frame = translator.translate(cpu, page, 0, access);
+    if (frame < 0 || frame >= physical.ramPages) return;
+    if (
+      write &&
+      (physical.pageFlags(frame) & (PageFlag.Dirty | PageFlag.Code)) !==
+        PageFlag.Dirty
+    ) return;
+    const low = (page * PAGE_SIZE) >>> 0;
+    const at = ((write ? this.area.write : this.area.read) +
+      (user ? GRANT_HALF : 0) + (page & (GRANT_ENTRIES - 1)) * 16) >>> 2;
+    this.words[at] = low;
+    this.words[at + 1] = Math.floor(page / 2 ** 20);
+    this.words[at + 2] = this.layout.ram + frame * PAGE_SIZE - low;
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * Records whose form number is another for the time of one run: to stop before
+ * an instruction, or to run the first of two fused instructions alone.
+ */
+import type { Forms } from "./form.ts";
+import { FIRST_FORM } from "./record.ts";
+
+/** See the file header. */
+export class Patches {
+  private readonly u16: Uint16Array;
+  private readonly list: [record: number, form: number][] = [];
+
+  constructor(memory: WebAssembly.Memory, private readonly forms: Forms) {
+    this.u16 = new Uint16Array(memory.buffer);
+  }
+
+  /** Gives a record another form until `undo`. */
+  put(record: number, form: number): void {
+    this.list.push([record, this.u16[record >>> 1]]);
+    this.u16[record >>> 1] = form;
+  }
+
+  /** If the record has a fused form, its first instruction runs alone until `undo`. */
+  unfuse(record: number): void {
+    const plain = this.plainOf(record);
+    if (plain !== undefined) this.put(record, plain);
+  }
+
+  /** The plain form of a record that has a fused one. */
+  plainOf(record: number): number | undefined {
+    const id = this.u16[record >>> 1];
+    return id < FIRST_FORM ? undefined : this.forms.byId(id).plain;
+  }
+
+  /** Gives every record its own form back. */
+  undo(): void {
+    while (this.list.length > 0) {
+      const [record, form] = this.list.pop()!;
+      this.u16[record >>> 1] = form;
+    }
+  }
+}

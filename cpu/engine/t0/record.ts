@@ -1,0 +1,53 @@
+/**
+ * One pre-decoded instruction in linear memory: 32 bytes, and a second unit of
+ * 32 for terminators (instructions and pseudo records that end a block).
+ *
+ * Registers are byte offsets into the vCPU page (AH is RAX + 1; VCPU.zero
+ * stands for none), so that a form's code serves every register.
+ */
+
+/** Offsets in a record. */
+export const RECORD = {
+  /** u16: form number, the dispatch index. */
+  form: 0,
+  /** u8: instructions of the block before this one. */
+  position: 2,
+  /** u8: instructions in the block. */
+  length: 3,
+  /** u16 × 3: register operands 0–2. */
+  operands: 4,
+  /** u16 */ base: 10,
+  /** u16 */ index: 12,
+  /** u8: log2 of the scale. */ scale: 14,
+  /** i64: displacement, absolute when RIP-relative. */
+  displacement: 16,
+  /** i64: the immediate, as Operand.imm. */
+  immediate: 24,
+  /** Terminators: u32 record, u32 generation: branch taken. */
+  taken: 32,
+  /** Terminators: likewise: fall-through. */
+  next: 40,
+  /** Terminators: u64 RIP of the next instruction. */
+  nextRip: 48,
+  /** Terminators: u64 RIP of a direct branch's target. */
+  takenRip: 56,
+} as const;
+export const RECORD_BYTES = 32;
+/** Most instructions of a block; with the longest records of facts they fit RING_RESERVE. */
+export const BLOCK_LIMIT = 32;
+
+/** Forms with fixed numbers: pseudo records. */
+export const PSEUDO = {
+  /** Leave before executing: patched over a record. */
+  stop: 0,
+  /** Block goes on elsewhere; chain slot `next` in the same page. */
+  endLocal: 1,
+  /** Likewise, in another page. */
+  endFar: 2,
+  /** A call row. */
+  call: 3,
+  /** An instruction that only the reference executes. */
+  reference: 4,
+} as const;
+/** First number of real forms. */
+export const FIRST_FORM = 8;

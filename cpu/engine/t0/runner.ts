@@ -1,0 +1,500 @@
+/**
+ * One vCPU on T0: enters compiled code, serves its slow paths, finds and chains
+ * blocks, and keeps step, RIP and RFLAGS canonical whenever anyone else can
+ * look (design §7).
+ *
+ * Steps: compiled code subtracts a block's length from CELL.left at its entry;
+ * whatever leaves in the middle gives back what was not executed. `end` is the
+ * step count at which `left` would be zero.
+ */
+import type { CpuContext } from "../../context.ts";
+import type { InstructionDecoder } from "../../isa/decoder.ts";
+import type { Insn } from "../../isa/insn.ts";
+import { Outcome } from "../../isa/row.ts";
+import { RING_BYTES } from "../../layout.ts";
+import { Access } from "../../port.ts";
+import { RING_CURSOR, RING_RESERVE } from "../../ring.ts";
+import { type Backend, ExecReason } from "../backend.ts";
+import { SlowInfo } from "./access_code.ts";
+import { type Area, areaOf, CELL, Leave } from "./area.ts";
+import { type Block, Blocks } from "./blocks.ts";
+import { jumpIndex } from "./codegen.ts";
+import { type Form, type Forms, OPERAND_SEGMENT } from "./form.ts";
+import { targetOf } from "./generator.ts";
+import { Generations } from "./generations.ts";
+import { Grants } from "./grants.ts";
+import { linearOf, type Mode, type Modes } from "./mode.ts";
+import { Code } from "./module.ts";
+import { Patches } from "./patches.ts";
+import { FIRST_FORM, PSEUDO, RECORD, RECORD_BYTES } from "./record.ts";
+
+import { StateCells } from "./state.ts";
+
+/** Steps after which `run` returns, so that the host can replace its code by better. */
+const SLICE = 1 << 18;
+/** Taken from CELL.left to make the next block entry leave. */
+const STOLEN = 1 << 30;
+
+/** What all vCPUs of an engine share. */
+export interface Shared {
+  readonly memory: WebAssembly.Memory;
+  readonly forms: Forms;
+  readonly modes: Modes;
+  readonly decoder: InstructionDecoder;
+  readonly reference: Backend;
+  /** Forms to have in the main function. */
+  readonly hot: readonly Form[];
+  /** Executions by the reference before a form is compiled. */
+  readonly threshold: number;
+}
+
+/** See the file header. */
+export class Runner {
+  insn: Insn | undefined;
+  notModelled: string | undefined;
+  private readonly area: Area;
+  private readonly i32: Int32Array;
+  private readonly u16: Uint16Array;
+  private readonly u64: BigUint64Array;
+  private readonly cells: number;
+  private readonly grants: Grants;
+  private readonly blocks: Blocks;
+  /** By HotFacts bits. */
+  private readonly variants: (Code | undefined)[] = [];
+  private observed = 0;
+  private code: Code | undefined;
+  private mode!: Mode;
+  /** Step at which CELL.left is zero. */
+  private end = 0;
+  private running = false;
+  /** Compiled code must leave after the current instruction. */
+  private stolen = false;
+  private readonly patches: Patches;
+  private readonly state: StateCells;
+  /** A slow access met a fused form: its first instruction runs alone. */
+  private alone = 0;
+  private readonly generations = new Generations();
+
+  constructor(
+    private readonly cpu: CpuContext,
+    private readonly shared: Shared,
+  ) {
+    const { memory, decoder, forms } = shared;
+    this.area = areaOf(cpu.layout, cpu.index);
+    this.cells = this.area.cells >>> 2;
+    this.i32 = new Int32Array(memory.buffer);
+    this.u16 = new Uint16Array(memory.buffer);
+    this.u64 = new BigUint64Array(memory.buffer);
+    this.patches = new Patches(memory, forms);
+    this.state = new StateCells(memory, this.area, cpu);
+    this.grants = new Grants(memory, cpu.layout, this.area, cpu);
+    this.blocks = new Blocks(memory, this.area, cpu, decoder, forms);
+  }
+
+  // --- what the engine tells
+
+  /** @param facts bits: 1 retired, 2 memory, 4 registers */
+  observe(facts: number): void {
+    const fuse = facts === 0;
+    if (this.blocks.fuse !== fuse) {
+      this.blocks.fuse = fuse;
+      this.blocks.clear();
+      this.bump();
+    }
+    this.observed = facts;
+    this.code = this.variants[facts];
+  }
+
+  codeWritten(page: number): void {
+    if (!this.blocks.drop(page)) return;
+    this.bump();
+    if (this.running && this.blocks.owner(this.current).page === page) {
+      this.stop();
+    }
+  }
+
+  dropGrants(page: number | undefined): void {
+    if (page === undefined) {
+      this.grants.dropAll();
+      this.bump();
+    } else if (this.grants.dropPage(page)) this.bump();
+  }
+
+  /** Ends write grants: all, or those to one physical page. */
+  dropWriteGrants(physicalPage?: number): void {
+    if (physicalPage === undefined) this.grants.dropWrites();
+    else this.grants.dropWritesTo(physicalPage);
+  }
+
+  reset(): void {
+    this.blocks.clear();
+    this.grants.dropAll();
+    this.bump();
+  }
+
+  /** Makes every chain and jump-cache entry invalid. */
+  private bump(): void {
+    this.generations.bump();
+    if (this.running) this.setGeneration();
+  }
+  private setGeneration(): void {
+    this.set(CELL.generation, this.generations.current);
+  }
+
+  // --- execution
+
+  /** As Backend.execute. */
+  execute(limit: number): number {
+    const { cpu } = this;
+    const { v } = cpu;
+    if (this.state.needsReference) return this.delegate(limit);
+    if (this.observed !== 0 && this.ringNearlyFull()) return ExecReason.Ring;
+    this.code ??= this.variants[this.observed] ??= this.makeCode();
+    this.enterState();
+    let record = 0;
+    let rip = v.rip;
+    let step = v.step;
+    for (;;) {
+      if (step >= limit) return this.settle(step, rip, ExecReason.Limit);
+      if (record === 0) record = this.locate(rip);
+      if (record === 0) {
+        this.settle(step, rip, 0);
+        const reason = this.delegate(step + 1);
+        if (reason !== ExecReason.Limit) return reason;
+        this.enterState();
+        rip = v.rip;
+        step = v.step;
+        continue;
+      }
+      this.run(record, step, limit);
+      const reason = this.get(CELL.reason);
+      const at = this.get(CELL.record);
+      let left = this.get(CELL.left);
+      record = 0;
+      let outcome = -1;
+      switch (reason) {
+        case Leave.Ring:
+          outcome = ExecReason.Ring;
+          rip = this.blocks.ripOf(at);
+          break;
+        case Leave.Enter:
+          rip = this.blocks.ripOf(at);
+          // A chain inside a page may lead to a block that this page just lost.
+          if (!this.blocks.owner(at).dropped) record = at;
+          break;
+        case Leave.Stop:
+          left += this.unexecuted(at);
+          rip = this.blocks.ripOf(at);
+          break;
+        case Leave.Again:
+          left += this.unexecuted(at) - 1;
+          rip = this.blocks.ripOf(at);
+          if (this.observed !== 0 && this.ringNearlyFull()) {
+            outcome = ExecReason.Ring;
+          }
+          break;
+        case Leave.Miss: {
+          const slot = this.get(CELL.detail);
+          rip = this.u64[
+            (at +
+              (slot === RECORD.taken ? RECORD.takenRip : RECORD.nextRip)) >>>
+            3
+          ];
+          step = this.end - left;
+          if (step < limit && !cpu.attention) {
+            record = this.link(at, slot, rip);
+          }
+          break;
+        }
+        case Leave.Jump:
+          rip = this.u64[(this.area.cells + CELL.address) >>> 3];
+          break;
+        case Leave.Call:
+          left += this.unexecuted(at);
+          rip = this.blocks.ripOf(at);
+          if (this.end - left < limit) {
+            this.insn = this.insnAt(at);
+            outcome = ExecReason.Call;
+          }
+          break;
+        case Leave.Raise:
+          left += this.unexecuted(at);
+          rip = this.blocks.ripOf(at);
+          v.raise(this.get(CELL.detail), this.get(CELL.errorCode));
+          outcome = ExecReason.Fault;
+          break;
+        case Leave.Access:
+          left += this.unexecuted(at);
+          rip = this.blocks.ripOf(at);
+          if (this.alone !== 0) {
+            record = at;
+            break;
+          }
+          outcome = cpu.access.outcome === Outcome.Stage2
+            ? ExecReason.Stage2
+            : ExecReason.Fault;
+          break;
+        case Leave.Reference:
+          left += this.unexecuted(at);
+          rip = this.blocks.ripOf(at);
+          step = this.end - left;
+          if (step >= limit) break;
+          if (this.compileIfDue(at)) {
+            record = at;
+            continue;
+          }
+          this.settle(step, rip, 0);
+          outcome = this.delegate(step + 1);
+          if (outcome !== ExecReason.Limit) return outcome;
+          this.enterState();
+          rip = v.rip;
+          step = v.step;
+          record = this.following(at, rip);
+          continue;
+      }
+      step = this.end - left;
+      if (outcome >= 0) return this.settle(step, rip, outcome);
+      if (cpu.attention) return this.settle(step, rip, ExecReason.Attention);
+    }
+  }
+
+  /** Enters compiled code at a record; afterwards CELL.left is undisturbed. */
+  private run(record: number, step: number, limit: number): void {
+    const { i32, cells } = this;
+    const budget = Math.min(limit - step, SLICE);
+    const rest = this.unexecuted(record);
+    this.end = step + budget;
+    this.stolen = false;
+    if (this.alone !== 0) this.patches.unfuse(this.alone);
+    this.alone = 0;
+    if (budget < rest) {
+      const end = record + budget * RECORD_BYTES;
+      if (budget > 0) this.patches.unfuse(end - RECORD_BYTES);
+      this.patches.put(end, PSEUDO.stop);
+    }
+    i32[cells + (CELL.left >> 2)] = budget - rest;
+    this.current = record;
+    this.running = true;
+    try {
+      this.code!.run(record);
+    } catch (error) {
+      // Something that is not modelled ended the machine in a slow path.
+      this.settle(this.cpu.v.step, this.cpu.v.rip, 0);
+      throw error;
+    } finally {
+      this.running = false;
+      this.patches.undo();
+      if (this.stolen) i32[cells + (CELL.left >> 2)] += STOLEN;
+    }
+  }
+
+  /** Makes compiled code leave after the instruction in a slow path. */
+  private stop(): void {
+    if (this.stolen) return;
+    this.stolen = true;
+    this.i32[this.cells + (CELL.left >> 2)] -= STOLEN;
+    const { current, blocks } = this;
+    const block = blocks.owner(current);
+    if (this.terminates(block, blocks.position(current))) return;
+    this.patches.put(current + RECORD_BYTES, PSEUDO.stop);
+  }
+
+  private terminates({ insns }: Block, position: number): boolean {
+    return insns[position].row.endsBlock === true;
+  }
+
+  /** Instructions of the block from the record on. */
+  private unexecuted(record: number): number {
+    return this.blocks.owner(record).length - this.blocks.position(record);
+  }
+  private insnAt(record: number): Insn {
+    return this.blocks.owner(record).insns[this.blocks.position(record)];
+  }
+
+  /** Puts step, RIP and RFLAGS into the layout. @returns `reason` */
+  private settle(step: number, rip: bigint, reason: number): number {
+    this.state.settle(step, rip);
+    return reason;
+  }
+
+  /** Takes RFLAGS, mode, privilege and segments from the layout. */
+  private enterState(): void {
+    const { cpu } = this;
+    this.mode = this.shared.modes.of(cpu);
+    this.state.enter(this.mode.codeSize === 64);
+    this.generations.enter(this.mode.id * 2 + (cpu.v.cpl === 3 ? 1 : 0));
+    this.setGeneration();
+  }
+
+  // --- finding code
+
+  /** First record of the block at RIP; 0 when the reference must execute there. */
+  private locate(rip: bigint): number {
+    const { cpu, mode, blocks, area, i32 } = this;
+    const entry = (area.jump + jumpIndex(Number(rip & 0xffff_ffffn))) >>> 2;
+    const generation = this.get(CELL.generation);
+    if (i32[entry + 3] === generation && this.u64[entry >>> 1] === rip) {
+      return i32[entry + 2];
+    }
+    if (mode.codeSize === 64 ? !cpu.access.canonical(rip) : rip > mode.limit) {
+      return 0;
+    }
+    const page = Number(linearOf(mode, rip) >> 12n);
+    const fetch = this.grants.fetch[cpu.v.cpl === 3 ? 1 : 0];
+    let frame = fetch.get(page);
+    if (frame === undefined) {
+      if (!cpu.translator.grantable(cpu, page, Access.Fetch)) return 0;
+      frame = cpu.translator.translate(cpu, page, 0, Access.Fetch);
+      if (frame < 0 || frame >= cpu.physical.ramPages) return 0;
+      fetch.set(page, frame);
+    }
+    let block = blocks.find(frame, rip, mode);
+    if (block === undefined) {
+      if (blocks.full) {
+        blocks.clear();
+        this.bump();
+        this.setGeneration();
+      }
+      block = blocks.build(frame, rip, mode);
+      if (block === undefined) return 0;
+      this.code!.reserve(this.shared.forms.count + FIRST_FORM);
+    }
+    this.u64[entry >>> 1] = rip;
+    i32[entry + 2] = block.record;
+    i32[entry + 3] = this.get(CELL.generation);
+    return block.record;
+  }
+
+  /** Resolves a chain slot. @returns the record it leads to, or 0 */
+  private link(from: number, slot: number, rip: bigint): number {
+    const owner = this.blocks.owner(from);
+    const record = this.locate(rip);
+    if (record === 0 || owner.dropped) return record;
+    if (this.blocks.owner(from) !== owner) return record; // the pool was emptied
+    this.i32[(from + slot) >>> 2] = record;
+    this.i32[(from + slot + 4) >>> 2] = this.get(CELL.generation);
+    return record;
+  }
+
+  /** The record after one that the reference executed, if RIP went there. */
+  private following(record: number, rip: bigint): number {
+    const { blocks } = this;
+    const block = blocks.owner(record);
+    if (block === undefined || block.dropped) return 0;
+    const position = blocks.position(record);
+    const next = record + RECORD_BYTES;
+    return position < block.length && !this.terminates(block, position) &&
+        blocks.ripOf(next) === rip
+      ? next
+      : 0;
+  }
+
+  // --- the reference
+
+  private delegate(limit: number): number {
+    const { reference } = this.shared;
+    const reason = reference.execute(this.cpu, limit);
+    this.insn = reference.insn;
+    this.notModelled = reference.notModelled;
+    return reason;
+  }
+
+  /** Compiles the form of a record that the reference has executed often enough. */
+  private compileIfDue(record: number): boolean {
+    const { forms, threshold } = this.shared;
+    const id = this.u16[record >>> 1];
+    const code = this.code!;
+    if (id < FIRST_FORM) return false;
+    const form = forms.byId(id);
+    if (code.has(form) || ++form.misses <= threshold) return false;
+    code.compile(form);
+    return true;
+  }
+
+  private makeCode(): Code {
+    const { cpu, shared, area, observed } = this;
+    const target = targetOf(cpu, area, observed);
+    const code = new Code(shared.memory, target, this, shared.hot);
+    code.reserve(shared.forms.count + FIRST_FORM);
+    return code;
+  }
+
+  private ringNearlyFull(): boolean {
+    const used = this.i32[(this.cpu.layout.ring - RING_CURSOR) >>> 2];
+    return used > RING_BYTES - RING_RESERVE;
+  }
+
+  // --- slow paths, called by compiled code
+
+  /** Record whose slow path runs, or the one that was entered last. */
+  private current = 0;
+
+  /** Slow load into CELL.value. @returns 0, or not 0 after a fault */
+  load(record: number, info: number): number {
+    const { cpu } = this;
+    const { access } = cpu;
+    if (this.patches.plainOf(record) !== undefined) {
+      this.alone = record;
+      return 1;
+    }
+    const [segment, size] = this.open(record, info);
+    const offset = this.u64[(this.area.cells + CELL.address) >>> 3];
+    const write = (info & SlowInfo.write) !== 0;
+    const value = access.readSegment(
+      segment,
+      offset,
+      size,
+      write ? Access.ReadForWrite : Access.Read,
+    );
+    if (access.outcome !== 0) return 1;
+    this.u64[(this.area.cells + CELL.value) >>> 3] = value;
+    if (!write) this.grant(segment, offset, size, false);
+    if (cpu.attention) this.stop();
+    return 0;
+  }
+
+  /** Slow store of CELL.value. @returns 0, or not 0 after a fault */
+  store(record: number, info: number): number {
+    const { cpu } = this;
+    const { access } = cpu;
+    const [segment, size] = this.open(record, info);
+    const offset = this.u64[(this.area.cells + CELL.address) >>> 3];
+    const value = this.u64[(this.area.cells + CELL.value) >>> 3];
+    if (access.writeSegment(segment, offset, size, value) !== 0) return 1;
+    this.grant(segment, offset, size, true);
+    if (cpu.attention) this.stop();
+    return 0;
+  }
+
+  /** Makes step and RIP exact for whoever is asked. @returns segment and size */
+  private open(record: number, info: number): [number, number] {
+    const { blocks, cpu: { v } } = this;
+    this.current = record;
+    const left = this.get(CELL.left) + (this.stolen ? STOLEN : 0);
+    v.step = this.end - left - this.unexecuted(record);
+    v.rip = blocks.ripOf(record);
+    let segment = (info >> SlowInfo.segmentShift) & SlowInfo.segmentMask;
+    if (segment === OPERAND_SEGMENT) {
+      segment = this.insnAt(record).memory!.segment;
+    }
+    return [segment, info & SlowInfo.sizeMask];
+  }
+
+  private grant(
+    segment: number,
+    offset: bigint,
+    size: number,
+    write: boolean,
+  ): void {
+    const linear = this.cpu.access.linear(segment, offset, size, write);
+    if (linear === undefined) return;
+    if (Number(linear & 0xfffn) + size <= 4096) this.grants.fill(linear, write);
+  }
+
+  private get(cell: number): number {
+    return this.i32[this.cells + (cell >> 2)];
+  }
+  private set(cell: number, value: number): void {
+    this.i32[this.cells + (cell >> 2)] = value;
+  }
+}
