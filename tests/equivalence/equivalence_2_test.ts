@@ -1,0 +1,4 @@
+/** Equivalence of MBEC in hardware and emulated: see suite.ts. */
+import { equivalence } from "./suite.ts";
+
+equivalence(101, 201);
