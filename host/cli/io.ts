@@ -1,0 +1,95 @@
+/**
+ * What the command line needs of the world, as one object: standard streams,
+ * signals, the terminal's nature, files' names. Commands take it as an
+ * argument, so that tests run them in-process with an Io of their own.
+ * Invariant: nothing in host/cli/ but realIo touches Deno's global streams.
+ */
+import { messageOf } from "../../core/errors.ts";
+
+/** The world as a command sees it. */
+export interface Io {
+  /** Writes results: text, or a guest's raw bytes. */
+  out(data: string | Uint8Array): void;
+  /** Whoever read `out` has left (`| head`): what is written there is lost. */
+  readonly outClosed?: boolean;
+  /** Writes messages and progress. */
+  err(text: string): void;
+  /** Whether a person reads `out` or `err` as it comes. */
+  readonly isTerminal: { readonly out: boolean; readonly err: boolean };
+  /** Bytes piped into standard input; undefined at a terminal. */
+  readonly piped: AsyncIterable<Uint8Array> | undefined;
+  /** Calls `handler` at each Ctrl-C or SIGTERM; answers what ends that. */
+  onInterrupt(handler: () => void): () => void;
+  /** Milliseconds of a clock that only goes forward. */
+  now(): number;
+  /** Lets the runtime handle what came in (signals, standard input). */
+  breathe(): Promise<void>;
+}
+
+const encoder = new TextEncoder();
+
+function writeAll(
+  stream: { writeSync(data: Uint8Array): number },
+  data: Uint8Array,
+): void {
+  for (let at = 0; at < data.length;) {
+    at += stream.writeSync(data.subarray(at));
+  }
+}
+
+/**
+ * The process's own world. A stream that can't be written any more stops no
+ * recording: a reader that left is nobody's mistake, anything else (a full
+ * disk) is said once on stderr.
+ */
+export function realIo(): Io {
+  let closed = false;
+  const err = (text: string): void => {
+    try {
+      writeAll(Deno.stderr, encoder.encode(text));
+    } catch {
+      // nobody is left to be told
+    }
+  };
+  return {
+    out(data) {
+      if (closed) return;
+      try {
+        writeAll(
+          Deno.stdout,
+          typeof data === "string" ? encoder.encode(data) : data,
+        );
+      } catch (error) {
+        closed = true;
+        if (error instanceof Deno.errors.BrokenPipe) return;
+        err(
+          `vmtape: write to standard output: ${
+            messageOf(error)
+          }, the rest of the output is lost\n`,
+        );
+      }
+    },
+    get outClosed() {
+      return closed;
+    },
+    err,
+    isTerminal: {
+      out: Deno.stdout.isTerminal(),
+      err: Deno.stderr.isTerminal(),
+    },
+    piped: Deno.stdin.isTerminal() ? undefined : Deno.stdin.readable,
+    onInterrupt(handler) {
+      const signals: Deno.Signal[] = Deno.build.os === "windows"
+        ? ["SIGINT"]
+        : ["SIGINT", "SIGTERM"];
+      for (const signal of signals) Deno.addSignalListener(signal, handler);
+      return () => {
+        for (const signal of signals) {
+          Deno.removeSignalListener(signal, handler);
+        }
+      };
+    },
+    now: () => performance.now(),
+    breathe: () => new Promise((resolve) => setTimeout(resolve, 0)),
+  };
+}
