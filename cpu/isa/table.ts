@@ -7,8 +7,6 @@ import { CONTROL_ROWS } from "./rows/control.ts";
 import { FPU_CONTROL_ROWS } from "./rows/fpu_control.ts";
 import { INTEGER_ROWS } from "./rows/integer.ts";
 import { MOVE_ROWS } from "./rows/move.ts";
-import { SIMD_INTEGER_ROWS } from "./rows/simd_integer.ts";
-import { SIMD_MOVE_ROWS } from "./rows/simd_move.ts";
 import { SYSTEM_CONTROL_ROWS } from "./rows/system_control.ts";
 import { SYSTEM_TRANSFER_ROWS } from "./rows/system_transfer.ts";
 import type { Row } from "./row.ts";
@@ -23,8 +21,6 @@ const SOURCES: readonly (readonly Row[])[] = [
   FPU_CONTROL_ROWS,
   SYSTEM_TRANSFER_ROWS,
   SYSTEM_CONTROL_ROWS,
-  SIMD_MOVE_ROWS,
-  SIMD_INTEGER_ROWS,
 ];
 
 /** All rows; an instruction's `rowIndex` is its row's place here. */

@@ -6,13 +6,13 @@ import { parseRows, type RowCount } from "./compare.ts";
 import { parseFile, type SiliconCase } from "./vectors.ts";
 
 const DIRECTORY = new URL("../cases/silicon/", import.meta.url);
-const LISTS = ["ROWS.txt", "ROWS_SIMD.txt"];
+const ROWS = "ROWS.txt";
 
 /** Names of the vector files, sorted. */
 export function vectorFiles(): string[] {
   return [...Deno.readDirSync(DIRECTORY)]
     .map((entry) => entry.name)
-    .filter((name) => name.endsWith(".txt") && !LISTS.includes(name))
+    .filter((name) => name.endsWith(".txt") && name !== ROWS)
     .sort();
 }
 
@@ -23,24 +23,12 @@ export function readVectors(name: string): SiliconCase[] {
 
 /** The list of all rows with their counts. */
 export function readRows(): RowCount[] {
-  const rows = new Map<string, RowCount>();
-  for (const list of LISTS) {
-    const text = Deno.readTextFileSync(new URL(list, DIRECTORY));
-    for (const row of parseRows(text)) {
-      // MOVSD and CMPSD are a string and a SIMD instruction each.
-      const other = rows.get(row.mnemonic);
-      const cases = row.cases + (other?.cases ?? 0);
-      const faults = row.faults + (other?.faults ?? 0);
-      const reason = cases > 0 ? other?.reason ?? row.reason : row.reason;
-      rows.set(row.mnemonic, { ...row, cases, faults, reason });
-    }
-  }
-  return [...rows.values()];
+  return parseRows(Deno.readTextFileSync(new URL(ROWS, DIRECTORY)));
 }
 
 /** Bytes the corpus takes on disk. */
 export function corpusBytes(): number {
-  return [...vectorFiles(), ...LISTS].reduce(
+  return [...vectorFiles(), ROWS].reduce(
     (sum, name) => sum + Deno.statSync(new URL(name, DIRECTORY)).size,
     0,
   );

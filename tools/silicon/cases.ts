@@ -231,27 +231,6 @@ function memoryForm(w: Work, target: bigint): void {
   pinned.add(base);
 }
 
-/** Kinds of MMX and XMM operands: first register, and whether memory may be. */
-const VECTOR = new Map<K, [Register, boolean]>([
-  [K.mm_reg, [Register.MM0, false]],
-  [K.mm_rm, [Register.MM0, false]],
-  [K.mm_or_mem, [Register.MM0, true]],
-  [K.xmm_reg, [Register.XMM0, false]],
-  [K.xmm_rm, [Register.XMM0, false]],
-  [K.xmm_or_mem, [Register.XMM0, true]],
-]);
-
-/** Gives a vector register, named by an operand, a value. */
-function vectorValue(w: Work, register: Register): void {
-  const { rng, state: { fpu } } = w;
-  const half = (): bigint =>
-    rng.chance(25) ? BigInt(rng.below(80)) : rng.interesting(64);
-  if (register >= Register.MM0 && register <= Register.MM7) {
-    // TOP is 0: ST(i) is MMX register i.
-    fpu.st[register - Register.MM0] = half() | 0xffffn << 64n;
-  } else fpu.xmm[register - Register.XMM0] = half() | half() << 64n;
-}
-
 function branchTarget(w: Work, bits: number, wide: boolean): bigint {
   const { rng } = w;
   const next = BigInt(START + 8);
@@ -281,14 +260,7 @@ function setOperands(w: Work): void {
     const fixed = FIXED_REGISTER.get(kind);
     const immediate = IMMEDIATE.get(kind);
     const branch = BRANCH.get(kind);
-    const vector = VECTOR.get(kind);
-    if (vector && !(vector[1] && useMemory)) {
-      const many = vector[0] === Register.MM0 ? 8 : 16;
-      const register = vector[0] + rng.below(many);
-      setRegister(register);
-      vectorValue(w, register);
-    } else if (vector) ins.setOpKind(i, OpKind.Memory);
-    else if (bits) setRegister(gprOfSize(rng, bits));
+    if (bits) setRegister(gprOfSize(rng, bits));
     else if (either && !useMemory) setRegister(gprOfSize(rng, either));
     else if (either || kind === K.mem) {
       ins.setOpKind(i, OpKind.Memory);

@@ -1,14 +1,11 @@
 /**
  * Records tests/cases/silicon/*.txt on the CPU under us.
- *   deno run -A tools/silicon/generate.ts [--simd] [--only REGEXP] [--dry]
- * `--simd`: only rows with MMX or XMM operands that are in the ISA table, into
- * simd_*.txt; without it all others.
+ *   deno run -A tools/silicon/generate.ts [--only REGEXP] [--dry]
  * Needs gcc, Linux on x86-64 and CR4.FSGSBASE. Every form gets seeded cases,
  * every row (mnemonic) at least MINIMUM of them; ROWS.txt lists all rows, with
  * counts or with the reason for none.
  * Invariant: no clock and no entropy; the same CPU gives the same files.
  */
-import { rowIndexOf } from "../../cpu/isa/table.ts";
 import {
   FORMAT_HEADER,
   formatCase,
@@ -28,8 +25,6 @@ import {
 } from "./undefined_flags.ts";
 
 const MINIMUM = 96;
-/** For each SIMD mnemonic. */
-const SIMD_MINIMUM = 60;
 const PER_FORM = 8;
 const SEED = "vmtape silicon 1";
 const OUT = new URL("../../tests/cases/silicon/", import.meta.url);
@@ -45,9 +40,9 @@ function shiftContext(d: Draft): ShiftContext {
   return { width, count: raw & (width === 64 ? 63 : 31) };
 }
 
-function drafts(row: Row, form: Form, minimum: number): Draft[] {
+function drafts(row: Row, form: Form): Draft[] {
   const rng = new Random(`${SEED} ${form.name}`);
-  const wanted = Math.max(PER_FORM, Math.ceil(minimum / row.forms.length));
+  const wanted = Math.max(PER_FORM, Math.ceil(MINIMUM / row.forms.length));
   const made: Draft[] = [];
   const seen = new Set<string>();
   for (let tries = 0; made.length < wanted && tries < wanted * 50; tries++) {
@@ -111,11 +106,9 @@ interface Tally {
 function rowsReport(
   rows: readonly Row[],
   tallies: ReadonlyMap<string, Tally>,
-  simd: boolean,
 ): string {
-  const scope = simd ? "with SIMD operands" : "outside SIMD and EVEX";
   const lines = [
-    `# Rows (iced mnemonics) of 64-bit mode ${scope}, on ` +
+    "# Rows (iced mnemonics) of 64-bit mode outside SIMD and EVEX, on " +
     cpuName() + ".",
     "# Written by tools/silicon/generate.ts. mnemonic cases faults, or",
     "# mnemonic 0 and the reason; then forms of recorded rows left out.",
@@ -133,35 +126,22 @@ function rowsReport(
   return lines.join("\n") + "\n";
 }
 
-/** Leaves out SIMD forms that have no row in the ISA table. */
-function keepModelled(row: Row): void {
-  for (const form of row.forms.splice(0)) {
-    if (rowIndexOf(form.name) >= 0) row.forms.push(form);
-    else row.skipped.set(form.name, "not in the ISA table yet");
-  }
-}
-
 async function main(args: string[]): Promise<void> {
   const onlyAt = args.indexOf("--only");
   const only = onlyAt >= 0 ? new RegExp(args[onlyAt + 1]) : null;
   const dry = args.includes("--dry") || only !== null;
   const binary = Deno.makeTempFileSync({ prefix: "vmtape-silicon-" });
   buildHarness(new URL("harness.c", import.meta.url).pathname, binary);
-  const simd = args.includes("--simd");
-  const minimum = simd ? SIMD_MINIMUM : MINIMUM;
-  const rows = allRows(simd);
-  if (simd) rows.forEach(keepModelled);
+  const rows = allRows();
   const files = new Map<string, string[]>();
   const tallies = new Map<string, Tally>();
   const troubles: string[] = [];
   for (const row of rows) {
     if (only && !only.test(row.mnemonic)) continue;
-    const all = row.forms.flatMap((form) => drafts(row, form, minimum));
+    const all = row.forms.flatMap((form) => drafts(row, form));
     if (all.length === 0) continue;
     const outcomes = await execute(binary, all);
-    const file = simd
-      ? /^Mov(?!msk)/.test(row.mnemonic) ? "simd_move" : "simd_integer"
-      : fileOf(row.mnemonic, !row.userMode);
+    const file = fileOf(row.mnemonic, !row.userMode);
     const lines = files.get(file) ?? [];
     files.set(file, lines);
     const tally = { cases: 0, faults: 0 };
@@ -196,8 +176,7 @@ async function main(args: string[]): Promise<void> {
     else Deno.writeTextFileSync(new URL(`${file}.txt`, OUT), text);
   }
   if (!dry) {
-    const list = simd ? "ROWS_SIMD.txt" : "ROWS.txt";
-    Deno.writeTextFileSync(new URL(list, OUT), rowsReport(rows, tallies, simd));
+    Deno.writeTextFileSync(new URL("ROWS.txt", OUT), rowsReport(rows, tallies));
   }
   const cases = [...tallies.values()].reduce((n, t) => n + t.cases, 0);
   const faults = [...tallies.values()].reduce((n, t) => n + t.faults, 0);

@@ -179,11 +179,8 @@ function reasonFor(form: Form, instruction: Instruction): string {
   return "";
 }
 
-/**
- * All rows in iced's order of codes.
- * @param simd those with MMX or XMM operands instead of those without
- */
-export function allRows(simd = false): Row[] {
+/** All rows in iced's order of codes. */
+export function allRows(): Row[] {
   const rows = new Map<string, Row>();
   const codes = Object.keys(Code).filter((k) => /^\d+$/.test(k)).map(Number);
   for (const code of codes) {
@@ -199,9 +196,7 @@ export function allRows(simd = false): Row[] {
       { length: opCode.opCount },
       (_, i) => opCode.opKind(i),
     );
-    if (
-      operands.some((k) => SIMD_OPERAND.test(OpCodeOperandKind[k])) !== simd
-    ) continue;
+    if (operands.some((k) => SIMD_OPERAND.test(OpCodeOperandKind[k]))) continue;
     const x87Stack = operands.some((k) =>
       k === OpCodeOperandKind.st0 || k === OpCodeOperandKind.sti_opcode
     );
