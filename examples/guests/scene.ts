@@ -4,6 +4,7 @@
  * data for nobody to execute), an L2 that goes to its kernel and back in every
  * way, and three attempts to execute what the policy forbids.
  */
+import type { Scenario } from "../../host/scenario/types.ts";
 import { defineScenario, machines } from "../../mod.ts";
 import type { Kernel } from "../../core/kernel.ts";
 import type { PluginUse } from "../../core/plugin.ts";
@@ -78,27 +79,43 @@ export function hvciScene(rounds: number): HvciGuest {
   return hvciGuest({ policy, script, verbose: true });
 }
 
+/** A scene as a scenario with its files and plugins. */
+export interface SceneParts {
+  readonly scenario: Scenario;
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  readonly uses: readonly PluginUse[];
+}
+
+/** What the scene is made of. */
+export function sceneParts(guest: HvciGuest, machine: Machine): SceneParts {
+  const uses: PluginUse[] = machine.mbec === "hardware" ? [] : [
+    { plugin: hypervisor },
+    {
+      plugin: mbec,
+      options: {
+        strategy: machine.mbec,
+        exactness: machine.exactness ?? "lazy",
+      },
+    },
+  ];
+  return {
+    scenario: defineScenario({
+      machine: { cpu: machine.cpu, memory: "2MiB" },
+      guest: { flat: "hvci", at: ORIGIN, mode: "long" },
+    }),
+    files: new Map([["hvci", guest.image]]),
+    uses,
+  };
+}
+
 /** Makes the machine of the scene. */
 export function machineFor(
   guest: HvciGuest,
   machine: Machine,
   more: readonly PluginUse[] = [],
 ): Kernel {
-  const scenario = defineScenario({
-    machine: { cpu: machine.cpu, memory: "2MiB" },
-    guest: { flat: "hvci", at: ORIGIN, mode: "long" },
-  });
-  const uses: PluginUse[] = [...more];
-  if (machine.mbec !== "hardware") {
-    uses.push({ plugin: hypervisor }, {
-      plugin: mbec,
-      options: {
-        strategy: machine.mbec,
-        exactness: machine.exactness ?? "lazy",
-      },
-    });
-  }
-  return machines.create(scenario, new Map([["hvci", guest.image]]), { uses });
+  const { scenario, files, uses } = sceneParts(guest, machine);
+  return machines.create(scenario, files, { uses: [...more, ...uses] });
 }
 
 /** A run as its guest saw it, and what it cost L0. */
