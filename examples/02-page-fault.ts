@@ -51,18 +51,21 @@ export interface PageFault {
   readonly walkAfter: ShownWalk;
 }
 
+/** The machine and its guest. */
+export const scenario = defineScenario({
+  machine: { cpu: "qemu64", memory: "4MiB", platform: "none" },
+  guest: { asm: source, at: address },
+  steps: 200,
+});
+
 /** Records the guest and takes its first page fault apart. */
 export function takeApart(): PageFault {
-  const scenario = defineScenario({
-    machine: { cpu: "qemu64", memory: "4MiB", platform: "none" },
-    guest: { asm: source, at: address },
-  });
   const kernel = machines.create(scenario, new Map(), { uses: [] });
   const store = new MemoryStore();
   const recorder = Recorder.start(kernel, tapeWriter(store), {
     detail: "full",
   });
-  kernel.run({ untilStep: 200 });
+  kernel.run({ untilStep: scenario.steps });
   recorder.finish();
 
   const time = Timeline.open(

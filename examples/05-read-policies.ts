@@ -15,6 +15,7 @@ import {
   ExceptionDelivered,
   type Kernel,
   machines,
+  type PluginUse,
 } from "../mod.ts";
 import {
   FaultHandled,
@@ -36,7 +37,7 @@ const address = 0x100000;
 const symbols = assemble(source, { bits: 64, origin: address }).symbols;
 const WINDOW = symbols.get("WINDOW")!;
 /** Steps before the read from outside, and after it. */
-const STEPS = [100, 400] as const;
+export const STEPS = [100, 400] as const;
 
 /** Whoever asks registers its handlers by name, as a plugin. */
 const desk = definePlugin({
@@ -52,6 +53,9 @@ const desk = definePlugin({
   },
 });
 
+/** A module in the guest, as the plugin's option takes it. */
+export type Module = Record<string, unknown>;
+
 /** What came of one policy. */
 export interface Row {
   readonly policy: PolicyWord;
@@ -64,18 +68,20 @@ export interface Row {
   readonly guestFaults: number;
 }
 
-function machine(modules: readonly Record<string, unknown>[]): Kernel {
-  const scenario = defineScenario({
-    machine: { cpu: "qemu64", memory: "4MiB", platform: "none" },
-    guest: { asm: source, at: address },
-  });
+/** The machine and its guest. */
+export const scenario = defineScenario({
+  machine: { cpu: "qemu64", memory: "4MiB", platform: "none" },
+  guest: { asm: source, at: address },
+});
+
+/** The plugins that the machine needs, with these modules registered. */
+export function usesWith(modules: readonly Module[]): PluginUse[] {
   const introspect = machines.catalog.get("introspect")!;
-  return machines.create(scenario, new Map(), {
-    uses: [
-      { plugin: introspect, options: { modules } },
-      { plugin: desk },
-    ],
-  });
+  return [{ plugin: introspect, options: { modules } }, { plugin: desk }];
+}
+
+function machine(modules: readonly Module[]): Kernel {
+  return machines.create(scenario, new Map(), { uses: usesWith(modules) });
 }
 
 /** Counts what happens from now on. */
@@ -101,6 +107,17 @@ function watch(kernel: Kernel): {
   return { row };
 }
 
+/** Sixteen bytes across the end of what is present. */
+export const requestOf = (
+  policy: PolicyWord,
+): ReturnType<typeof introspectRequest> =>
+  introspectRequest({
+    linear: WINDOW + 0xff8n,
+    length: 16,
+    policy,
+    handler: "desk",
+  });
+
 /** One read from outside. */
 export function readFromOutside(policy: PolicyWord): Row {
   const kernel = machine([]);
@@ -110,22 +127,17 @@ export function readFromOutside(policy: PolicyWord): Row {
   const { row } = watch(kernel);
   kernel.inject(
     IntrospectRequested,
-    introspectRequest({
-      linear: WINDOW + 0xff8n,
-      length: 16,
-      policy,
-      handler: "desk",
-    }),
+    requestOf(policy),
   );
   kernel.run({ untilStep: before + after });
   return { ...row, policy };
 }
 
-/** Reads by the module in the guest. */
-export function readFromInside(policy: PolicyWord): Row {
+/** The reading module in the guest. */
+export function moduleOf(policy: PolicyWord): Module {
   const at = (label: string): string => `0x${symbols.get(label)!.toString(16)}`;
   const handler = policy === Policy.Forward ? "fault_handler" : "error_handler";
-  const kernel = machine([{
+  return {
     name: "reader",
     start: at("read"),
     end: at("read_end"),
@@ -134,7 +146,12 @@ export function readFromInside(policy: PolicyWord): Row {
     handler: at(handler),
     handlerEnd: at(`${handler}_end`),
     frame: at("frame"),
-  }]);
+  };
+}
+
+/** Reads by the module in the guest. */
+export function readFromInside(policy: PolicyWord): Row {
+  const kernel = machine([moduleOf(policy)]);
   const { row } = watch(kernel);
   kernel.watch(ModuleRedirected, ({ aborted }) => {
     row.handlerCalls += 1;

@@ -35,15 +35,29 @@ export interface Walk {
   readonly stoppedAt: bigint;
 }
 
+/** What is asked at each step. */
+export const request = introspectList({
+  reader: Reader.Walk,
+  head: symbols.get("head")!,
+  nextOffset: 0,
+  prevOffset: 8,
+  nodeBytes: 24,
+  maxNodes: 16,
+  maxBytes: 1024,
+});
+
+/** The machine and its guest. */
+export const scenario = defineScenario({
+  machine: { cpu: "qemu64", memory: "4MiB", platform: "none" },
+  guest: { asm: source, at: address },
+  steps: LAST_STEP + 1,
+});
+/** The plugins that the machine needs. */
+export const uses = [{ plugin: machines.catalog.get("introspect")! }];
+
 /** Walks the list at every step of the guest. */
 export function walkAtEveryStep(): Walk[] {
-  const scenario = defineScenario({
-    machine: { cpu: "qemu64", memory: "4MiB", platform: "none" },
-    guest: { asm: source, at: address },
-  });
-  const kernel = machines.create(scenario, new Map(), {
-    uses: [{ plugin: machines.catalog.get("introspect")! }],
-  });
+  const kernel = machines.create(scenario, new Map(), { uses });
   const walks: Walk[] = [];
   let values: number[] = [];
   kernel.watch(WalkStepped, ({ bytes }) => {
@@ -57,20 +71,9 @@ export function walkAtEveryStep(): Walk[] {
   });
   for (let step = 1; step <= LAST_STEP; step++) {
     kernel.run({ untilStep: step });
-    kernel.inject(
-      IntrospectListRequested,
-      introspectList({
-        reader: Reader.Walk,
-        head: symbols.get("head")!,
-        nextOffset: 0,
-        prevOffset: 8,
-        nodeBytes: 24,
-        maxNodes: 16,
-        maxBytes: 1024,
-      }),
-    );
+    kernel.inject(IntrospectListRequested, request);
   }
-  kernel.run({ untilStep: LAST_STEP + 1 });
+  kernel.run({ untilStep: scenario.steps });
   return walks;
 }
 

@@ -79,15 +79,17 @@ export interface Answers {
   readonly rcx: bigint;
 }
 
+/** The machine and its guest. */
+export const scenario = defineScenario({
+  machine: { cpu: "skylake-server", memory: "4MiB", platform: "none" },
+  guest: { asm: source },
+});
+/** The plugins that the machine needs. */
+export const uses = [{ plugin: sums }];
+
 /** Runs, records, verifies and asks. */
 export function sumAndLookBack(): Answers {
-  const scenario = defineScenario({
-    machine: { cpu: "skylake-server", memory: "4MiB", platform: "none" },
-    guest: { asm: source },
-  });
-  const kernel = machines.create(scenario, new Map(), {
-    uses: [{ plugin: sums }],
-  });
+  const kernel = machines.create(scenario, new Map(), { uses });
   const noted: bigint[] = [];
   kernel.watch(SumStored, ({ sum }) => void noted.push(sum));
 

@@ -3,11 +3,20 @@
  * random x86 programs and every scenario of examples/, each recorded once in
  * full on the reference engine when first asked for.
  */
+import * as pageFault from "../../examples/02-page-fault.ts";
+import * as policies from "../../examples/05-read-policies.ts";
+import * as tornList from "../../examples/06-torn-list.ts";
+import * as library from "../../examples/11-library.ts";
 import {
   hvciScene,
   type Machine,
   sceneParts,
 } from "../../examples/guests/scene.ts";
+import {
+  IntrospectListRequested,
+  IntrospectRequested,
+  POLICIES,
+} from "../../plugins/introspect/api.ts";
 import { loadPlugin } from "../../host/plugin_loader.ts";
 import { machines } from "../../host/machine.ts";
 import { readFilesOf } from "../../host/scenario/files.ts";
@@ -27,6 +36,13 @@ const EXAMPLE_CADENCE = {
   ...DEFAULT_CADENCE,
   interval: 4096,
   digestStepsPerPage: 16,
+};
+
+/** Digests at 2^5 steps: some examples end after a hundred. */
+const SHORT_CADENCE = {
+  ...DEFAULT_CADENCE,
+  interval: 32,
+  digestStepsPerPage: 1,
 };
 
 /** The machines of the MBEC examples and the demo: hardware, both strategies. */
@@ -59,9 +75,67 @@ function strayWrite(): Subject {
   };
 }
 
+/** The machines of the other programs, with what they inject as inputs. */
+function programSubjects(): Subject[] {
+  const common = { files: new Map(), cadence: SHORT_CADENCE };
+  const [before, after] = policies.STEPS;
+  const outside = POLICIES.map((policy): Subject => ({
+    name: `examples: read from outside, ${policy}`,
+    scenario: {
+      ...policies.scenario,
+      inputs: [{
+        at: before,
+        event: {
+          name: IntrospectRequested.name,
+          payload: IntrospectRequested.toJson(policies.requestOf(policy)),
+        },
+      }],
+      steps: before + after,
+    },
+    uses: policies.usesWith([]),
+    ...common,
+  }));
+  const inside = POLICIES.map((policy): Subject => ({
+    name: `examples: read from inside, ${policy}`,
+    scenario: { ...policies.scenario, steps: before + after },
+    uses: policies.usesWith([policies.moduleOf(policy)]),
+    ...common,
+  }));
+  const { scenario: list } = tornList;
+  const walks = Array.from({ length: list.steps! - 1 }, (_, i) => ({
+    at: i + 1,
+    event: {
+      name: IntrospectListRequested.name,
+      payload: IntrospectListRequested.toJson(tornList.request),
+    },
+  }));
+  return [
+    { name: "examples: page fault", scenario: pageFault.scenario, ...common },
+    ...outside,
+    ...inside,
+    {
+      name: "examples: torn list",
+      scenario: { ...list, inputs: walks },
+      uses: tornList.uses,
+      ...common,
+    },
+    {
+      name: "examples: library",
+      scenario: library.scenario,
+      uses: library.uses,
+      ...common,
+    },
+  ];
+}
+
 /** The scenarios of examples/, and the machines of its programs. */
 export async function exampleSubjects(): Promise<Subject[]> {
-  return [...await yamlSubjects(), ...sceneSubjects(), strayWrite()];
+  return [
+    ...await yamlSubjects(),
+    ...sceneSubjects(),
+    strayWrite(),
+    ...programSubjects(),
+  ];
 }
 
 async function yamlSubjects(): Promise<Subject[]> {
