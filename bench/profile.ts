@@ -3,11 +3,14 @@
  * execute (instruction at RIP at random steps), adds the forms that compilers
  * emit most, and writes cpu/engine/t0/hot_forms.ts.
  *
- *   deno run -A bench/profile.ts [image.flat …]
+ *   deno task profile [--linux DIR] [image.flat …]
  *
- * Images are multiboot files such as kvm-unit-tests'; our own kernels are
- * always sampled. Invariant: the list only says what is fast, never what happens.
+ * Images are multiboot files such as kvm-unit-tests'; DIR holds a Linux kernel
+ * and initial RAM disk (linux_guest.ts), sampled up to its prompt; our own
+ * kernels are always sampled. Invariant: the list only says what is fast, never what happens.
  */
+import { parseArgs } from "@std/cli/parse-args";
+import type { Kernel } from "../core/kernel.ts";
 import { NotModelled } from "../core/errors.ts";
 import { assemble } from "../host/asm/mod.ts";
 import { machines } from "../host/machine.ts";
@@ -18,12 +21,16 @@ import { LEAN, temporariesOf } from "../cpu/engine/t0/module.ts";
 import { type Insn, OperandKind } from "../cpu/isa/insn.ts";
 import { createDecoder } from "../plugins/decoder/decode.ts";
 import { kernelImage, KERNELS } from "./kernels.ts";
+import { findLinuxGuest, linuxMachine, runToPrompt } from "./linux_guest.ts";
 import { guestMachine } from "./machine.ts";
 
 const SAMPLES = 6000;
 const STEPS_BETWEEN = 997;
+const LINUX_SAMPLES = 20_000;
 /** Samples of a form, of all guests, below which it stays outside. */
 const LEAST = 3;
+
+const { linux, _: images } = parseArgs(Deno.args, { string: ["linux"] });
 
 const decoder = createDecoder(parseModel("max-intel"));
 
@@ -95,13 +102,13 @@ function count(form: Form, text: string, n: number): void {
   }
 }
 
-function sample(image: Uint8Array, samples: number): void {
-  const kernel = guestMachine(image, { memory: 256 << 20 });
+/** @param between steps between two samples, on average */
+function sample(kernel: Kernel, samples: number, between: number): void {
   const inspector = machines.inspector(kernel)!;
   let random = 1, step = 0;
   for (let i = 0; i < samples; i++) {
     random = (Math.imul(random, 1103515245) + 12345) >>> 0;
-    step += 1 + (random >>> 8) % (2 * STEPS_BETWEEN);
+    step += 1 + (random >>> 8) % (2 * between);
     try {
       if (kernel.run({ untilStep: step }).kind !== "step") break;
     } catch (error) {
@@ -274,11 +281,25 @@ function addCommonPairs(): void {
 
 for (const kernel of KERNELS) {
   console.error(`sample ${kernel.name}`);
-  sample(kernelImage(kernel, 60), SAMPLES);
+  sample(guestMachine(kernelImage(kernel, 60)), SAMPLES, STEPS_BETWEEN);
 }
-for (const path of Deno.args) {
+for (const path of images) {
   console.error(`sample ${path}`);
-  sample(Deno.readFileSync(path), SAMPLES);
+  const memory = 256 << 20;
+  const kernel = guestMachine(Deno.readFileSync(String(path)), { memory });
+  sample(kernel, SAMPLES, STEPS_BETWEEN);
+}
+if (linux !== undefined) {
+  const guest = findLinuxGuest(String(linux));
+  if (guest === undefined) {
+    throw new Error(
+      `sample ${linux}: no vmlinux or vmlinuz* with a *.cpio there; ` +
+        "name a folder that has both",
+    );
+  }
+  console.error(`sample ${guest.kernel}`);
+  const { step } = runToPrompt(linuxMachine(guest), guest);
+  sample(linuxMachine(guest), LINUX_SAMPLES, step / LINUX_SAMPLES);
 }
 const sampled = counts.size;
 addCommon();

@@ -98,6 +98,8 @@ export class PageStore {
   readonly #unhashed: DirtyPages;
   #table: PageTable;
   readonly #hashes: Uint8Array;
+  /** State pages as they were when their hashes were computed. */
+  readonly #hashedState: (Uint8Array | undefined)[] = [];
   readonly #groupHashes: Uint8Array;
   /** 1 for a group of which a page hash changed since it was hashed. */
   readonly #staleGroups: Uint8Array;
@@ -213,7 +215,14 @@ export class PageStore {
   stateDigest(): Uint8Array {
     this.harvest();
     const n = this.#state.statePages;
-    for (let i = 0; i < n; i++) this.#rehash(i);
+    for (let i = 0; i < n; i++) {
+      const bytes = this.#state.page(i);
+      const known = this.#hashedState[i];
+      if (known !== undefined && sameBytes(known, bytes)) continue;
+      if (known === undefined) this.#hashedState[i] = bytes.slice();
+      else known.set(bytes);
+      this.#rehash(i);
+    }
     return sha256(this.#hashes.subarray(0, 32 * n));
   }
 

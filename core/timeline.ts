@@ -31,18 +31,26 @@ import { type EventAt, Listener } from "./collect.ts";
 import { ConfigError, TapeError } from "./errors.ts";
 import type { EventToken } from "./event.ts";
 import { Feeder } from "./feeder.ts";
+import {
+  type Fork,
+  type ForkEdit,
+  type ForkOptions,
+  forkTape,
+} from "./fork.ts";
 import type { Kernel } from "./kernel.ts";
 import type { Keyframe } from "./keyframe.ts";
-import { toHex } from "./bytes.ts";
 import type { Moment } from "./moment.ts";
-import { type OutFactory, Recorder, type RecordOptions } from "./recorder.ts";
+import type { OutFactory } from "./recorder.ts";
 import {
   loadForTape,
   type MachineFactory,
   runToEnd,
 } from "./replay_machine.ts";
 import type { FactSink } from "./sink.ts";
+import { holdsAll, storedSteps } from "./stored_search.ts";
 import type { TapeReader } from "./tape/reader.ts";
+
+export type { Fork, ForkEdit, ForkOptions };
 
 /** Looks for one event, by token or name. */
 export interface EventQuery {
@@ -53,31 +61,6 @@ export interface EventQuery {
 }
 /** What `runTo` and `reverseTo` look for: an event, or a state (slower). */
 export type Query = EventQuery | ((kernel: Kernel) => boolean);
-
-/** An input that a fork adds at its moment. */
-export interface ForkEdit<P = unknown> {
-  /** The event. */
-  readonly event: EventToken<P, "input">;
-  /** Its payload. */
-  readonly payload: P;
-}
-
-/** How to fork. */
-export interface ForkOptions extends RecordOptions {
-  /**
-   * Feed the parent's later inputs too, each at the first boundary at or after
-   * its step. Default: the new future has none of them.
-   */
-  readonly keepInputs?: boolean;
-}
-
-/** A fork: a machine past its edits, under recording. */
-export interface Fork {
-  /** The machine. */
-  readonly kernel: Kernel;
-  /** Its recording. */
-  readonly recorder: Recorder;
-}
 
 /** In-memory keyframe. */
 interface Mark {
@@ -233,14 +216,16 @@ export class Timeline {
     const least = this.#onEvent ? ordinal + 1 : ordinal;
     const here = this.#match(step, query).find((m) => m.ordinal >= least);
     if (here !== undefined) return this.#stand(here);
-    let first = -1;
-    const scout = new Listener((one) => {
-      if (first >= 0 || !wanted(one)) return;
-      first = one.step;
-      this.kernel.pause();
-    }, (event) => this.#isOf(event, query));
-    this.#listen(step + 1, Infinity, scout);
-    if (first < 0) return this.#return(this.#moment);
+    let [first] = this.#stored(query, step + 1, Infinity) ?? [-1];
+    if (first === -1) {
+      const scout = new Listener((one) => {
+        if (first >= 0 || !wanted(one)) return;
+        first = one.step;
+        this.kernel.pause();
+      }, (event) => this.#isOf(event, query));
+      this.#listen(step + 1, Infinity, scout);
+    }
+    if (!(first >= 0)) return this.#return(this.#moment);
     return this.#stand(this.#match(first, query)[0]);
   }
 
@@ -254,13 +239,18 @@ export class Timeline {
     for (let to = step; to > this.start;) {
       const from = this.#baseStep(to - 1);
       let last = -1;
-      const scout = new Listener(
-        (one) => {
-          if (wanted(one)) last = one.step;
-        },
-        (event) => this.#isOf(event, query),
-      );
-      this.#listen(from, to, scout);
+      const stored = this.#stored(query, from, to);
+      if (stored !== undefined) {
+        for (const step of stored) last = step;
+      } else {
+        const scout = new Listener(
+          (one) => {
+            if (wanted(one)) last = one.step;
+          },
+          (event) => this.#isOf(event, query),
+        );
+        this.#listen(from, to, scout);
+      }
       if (last >= 0) {
         const found = this.#match(last, query);
         return this.#stand(found[found.length - 1]);
@@ -326,6 +316,31 @@ export class Timeline {
     return (one) =>
       this.#isOf(one.event, query) &&
       (where === undefined || where(one.payload as never, one));
+  }
+
+  /** Steps with a match in from ≤ step < to, where the tape's lanes tell. */
+  #stored(
+    query: EventQuery,
+    from: number,
+    to: number,
+  ): Iterable<number> | undefined {
+    const { tape, kernel: { events } } = this;
+    const { where } = query;
+    const event = typeof query.event === "string"
+      ? events.get(query.event)
+      : query.event;
+    // Ordinals of stored events are not those of moments.
+    if (event === undefined || (where?.length ?? 0) > 1) return undefined;
+    if (!holdsAll(tape, event)) return undefined;
+    return storedSteps(
+      tape,
+      events,
+      event,
+      (payload) =>
+        where === undefined || where(payload as never, undefined as never),
+      from,
+      to,
+    );
   }
 
   /** The matches among the events of `step`, with their ordinals. */
@@ -455,46 +470,8 @@ export class Timeline {
     out: OutFactory,
     options: ForkOptions = {},
   ): Fork {
-    const { tape } = this;
-    const manifest = tape.requireManifest();
-    const loaded = loadForTape(tape, this.#factory);
-    if ("incompatible" in loaded) {
-      throw new ConfigError(`fork tape: ${loaded.incompatible}`);
-    }
-    const { kernel, fromStart } = loaded;
-    if (!fromStart) {
-      throw new TapeError(
-        "fork tape: the state that it starts from is lost, use another copy",
-      );
-    }
     const step = Math.min(Math.max(moment.step, this.start), this.end);
-    const commit = tape.commits.filter((c) => c.step <= step).at(-1);
-    const recorder = Recorder.start(kernel, out, {
-      detail: options.detail ?? manifest.detail,
-      cadence: options.cadence ?? manifest.cadence,
-      host: options.host ?? manifest.host,
-      notes: options.notes,
-      parent: {
-        tape: tape.id,
-        chainHead: commit === undefined ? "" : toHex(commit.chainHead),
-        step,
-        ordinal: moment.ordinal,
-      },
-    });
-    const feeder = new Feeder(kernel, tape);
-    const here = tape.inputs.filter((input) => input.step === step)
-      .slice(0, moment.ordinal);
-    feeder.limit = tape.inputs.filter((input) => input.step < step).length +
-      here.length;
-    feeder.run({ untilStep: step, untilTime: here.at(-1)?.time });
-    if (here.length > 0) kernel.run({ budgetSteps: 0 });
-    const later = feeder.limit;
-    for (const { event, payload } of edits) kernel.inject(event, payload);
-    kernel.run({ budgetSteps: 0 });
-    if (options.keepInputs === true) {
-      const rest = new Feeder(kernel, tape, later);
-      rest.runLoosely();
-    }
-    return { kernel, recorder };
+    const at = { step, ordinal: moment.ordinal };
+    return forkTape(this.tape, this.#factory, at, edits, out, options);
   }
 }

@@ -13,11 +13,19 @@ import { Vector } from "./arch/exceptions.ts";
 import { Cr0, Cr4, Efer, Rflags, SegmentRights } from "./arch/flags.ts";
 import type { CpuContext } from "./context.ts";
 import { Outcome } from "./isa/row.ts";
-import { Seg } from "./layout.ts";
+import { Seg, VCPU } from "./layout.ts";
 import { Access } from "./port.ts";
 
 const MASK64 = 0xffff_ffff_ffff_ffffn;
 const MASK32 = 0xffff_ffffn;
+/** Ends of the canonical halves at both widths. */
+const LOW_48 = 0x7fff_ffff_ffffn, HIGH_48 = 0xffff_8000_0000_0000n;
+const LOW_57 = 0xff_ffff_ffff_ffffn, HIGH_57 = 0xff00_0000_0000_0000n;
+/** Bits 62:57 and 62:48. */
+const LAM_U57_MASK = 0x7e00_0000_0000_0000n;
+const LAM_U48_MASK = 0x7fff_0000_0000_0000n;
+/** The highest address bits below them. */
+const BIT_56 = 1n << 56n, BIT_47 = 1n << 47n;
 
 /** See the file header. */
 export class LinearAccess {
@@ -34,11 +42,36 @@ export class LinearAccess {
       (v.segAttributes(Seg.CS) & SegmentRights.Long) !== 0;
   }
 
-  /** Whether `linear` is canonical for the paging mode in force (SDM 1 §3.3.7.1). */
+  /** Whether `linear`, of 64 bits, is canonical for the paging mode in force (SDM 1 §3.3.7.1). */
   canonical(linear: bigint): boolean {
-    const bits = this.cpu.v.cr4 & Cr4.LA57 ? 57n : 48n;
-    const top = BigInt.asIntN(64, linear) >> (bits - 1n);
-    return top === 0n || top === -1n;
+    // Comparisons, unlike shifts, make no BigInt.
+    return this.cpu.v.cr4 & Cr4.LA57
+      ? linear <= LOW_57 || linear >= HIGH_57
+      : linear <= LOW_48 || linear >= HIGH_48;
+  }
+
+  /**
+   * A data pointer of 64-bit code without its metadata (linear-address masking,
+   * ISE ch. on LAM): bits 62:48 or 62:57 become copies of the bit below them.
+   * Metadata never reaches translation, CR2 or breakpoints.
+   */
+  untagged(linear: bigint): bigint {
+    const { v } = this.cpu;
+    const control = v.word(VCPU.cr3 + 4) >>> 29 & 3;
+    const ofSupervisor = v.cr4 & Cr4.LAM_SUP;
+    if ((control | ofSupervisor) === 0) return linear;
+    let wide: boolean;
+    if (linear >> 63n !== 0n) {
+      if (!ofSupervisor) return linear;
+      wide = (v.cr4 & Cr4.LA57) !== 0;
+    } else {
+      if (control === 0) return linear;
+      wide = (control & 1) !== 0;
+    }
+    const metadata = wide ? LAM_U57_MASK : LAM_U48_MASK;
+    return linear & (wide ? BIT_56 : BIT_47)
+      ? linear | metadata
+      : linear & ~metadata;
   }
 
   /**
@@ -54,7 +87,7 @@ export class LinearAccess {
     const { v } = this.cpu;
     if (this.long) {
       const base = segment >= Seg.FS ? v.segBase(segment) : 0n;
-      const linear = (base + offset) & MASK64;
+      const linear = this.untagged((base + offset) & MASK64);
       const last = (linear + BigInt(size - 1)) & MASK64;
       if (!this.canonical(linear) || !this.canonical(last)) {
         return this.refuse(segment);

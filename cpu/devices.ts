@@ -28,6 +28,12 @@ export interface MemoryHandler {
   write(address: number, size: 1 | 2 | 4 | 8, value: bigint): void;
 }
 
+/** Handler of memory that the guest moves (the local APIC's registers). */
+export interface MovableHandler extends MemoryHandler {
+  /** Whether a page above RAM is this handler's for the access that runs. */
+  covers(physicalPage: number): boolean;
+}
+
 /** What device plugins get: claiming, nothing else. */
 export interface DeviceClaims {
   /** @throws ConfigError when a port is taken */
@@ -42,6 +48,8 @@ export interface DeviceClaims {
     bytes: number,
     handler: MemoryHandler,
   ): void;
+  /** Claims pages above RAM by asking at each access; fixed claims go first. */
+  movable(owner: string, handler: MovableHandler): void;
 }
 /** Token of the machine's device bus. */
 export const Devices = defineService<DeviceClaims>("cpu.devices", {
@@ -57,6 +65,7 @@ interface Claim<H> {
 export class DeviceSpace implements DeviceBus, DeviceClaims {
   private readonly portClaims = new Map<number, Claim<PortHandler>>();
   private readonly pageClaims = new Map<number, Claim<MemoryHandler>>();
+  private readonly movables: Claim<MovableHandler>[] = [];
 
   constructor(private readonly ramBytes: number) {}
 
@@ -104,6 +113,15 @@ export class DeviceSpace implements DeviceBus, DeviceClaims {
     }
   }
 
+  movable(owner: string, handler: MovableHandler): void {
+    this.movables.push({ owner, handler });
+  }
+
+  private claimOf(page: number): Claim<MemoryHandler> | undefined {
+    return this.pageClaims.get(page) ??
+      this.movables.find(({ handler }) => handler.covers(page));
+  }
+
   in(port: number, size: 1 | 2 | 4): number {
     const claim = this.portClaims.get(port);
     if (claim === undefined) {
@@ -127,11 +145,11 @@ export class DeviceSpace implements DeviceBus, DeviceClaims {
   }
 
   claims(physicalPage: number): boolean {
-    return this.pageClaims.has(physicalPage);
+    return this.claimOf(physicalPage) !== undefined;
   }
 
   read(address: number, size: 1 | 2 | 4 | 8): bigint {
-    const claim = this.pageClaims.get(Math.floor(address / PAGE_SIZE));
+    const claim = this.claimOf(Math.floor(address / PAGE_SIZE));
     if (claim === undefined) return (1n << BigInt(size * 8)) - 1n;
     try {
       return claim.handler.read(address, size);
@@ -141,7 +159,7 @@ export class DeviceSpace implements DeviceBus, DeviceClaims {
   }
 
   write(address: number, size: 1 | 2 | 4 | 8, value: bigint): void {
-    const claim = this.pageClaims.get(Math.floor(address / PAGE_SIZE));
+    const claim = this.claimOf(Math.floor(address / PAGE_SIZE));
     try {
       claim?.handler.write(address, size, value);
     } catch (thrown) {

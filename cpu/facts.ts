@@ -85,10 +85,10 @@ export const ControlWrote = defineEvent({
   name: "cpu.control-wrote",
   version: 1,
   kind: "fact",
-  doc: "A control register, XCR0 or EFER was written",
+  doc: "A control register, XCR0, EFER or PKRU was written",
   fields: {
     cpu: u8("vCPU"),
-    register: u8("0, 2, 3, 4, 8: CRn; 16: EFER; 17: XCR0"),
+    register: u8("0, 2, 3, 4, 8: CRn; 16: EFER; 17: XCR0; 18: PKRU"),
     old: u64("Value before"),
     value: u64("Value after"),
   },

@@ -26,8 +26,20 @@ export interface Hardware {
   dropGrants(cpu: number, linearPage?: number): void;
   /** Level of the INTR line from the interrupt controller to a vCPU. */
   setInterruptLine(cpu: number, asserted: boolean): void;
-  /** Latches an NMI, INIT or SIPI (bits of EventRequest). */
+  /** vCPU that has the turn: whose instruction runs, whose access a device sees. */
+  turn(): number;
+  /** vCPU whose turn is next at this boundary: `turn()`, unless that one's is over. */
+  nextTurn(): number;
+  /**
+   * Latches an NMI or INIT (bits of EventRequest). Another vCPU than the one
+   * that has the turn takes it when its turn comes.
+   */
   request(cpu: number, event: number): void;
+  /**
+   * Sends a start-up IPI (SDM 3A §8.4): a vCPU that waits for one starts at
+   * `vector` << 12 in its next turn; any other ignores it.
+   */
+  startUp(cpu: number, vector: number): void;
   /**
    * Called once, in load order, when the guest image lies in RAM and the vCPUs
    * hold their initial state, before the first step of a fresh machine.

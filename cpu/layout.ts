@@ -22,6 +22,8 @@ export const MACHINE = {
   stopped: 0x14,
   /** u32: 1 once the plugins' onStart handlers have run. */
   started: 0x18,
+  /** u64: step at which the turn ends; 0 while there is only one vCPU. */
+  turnEnd: 0x20,
 } as const;
 
 /** A segment register, relative to its slot. */
@@ -44,7 +46,7 @@ export const VCPU = {
   /** u32; canonical whenever TypeScript runs. */ rflags: 0x090,
   /** u32 */ cr0: 0x098,
   /** u64 */ cr2: 0x0a0,
-  /** u64 */ cr3: 0x0a8,
+  /** u64; LAM control in bits 62:61. */ cr3: 0x0a8,
   /** u32 */ cr4: 0x0b0,
   /** u32; TPR priority class when no local APIC holds it. */ cr8: 0x0b8,
   /** u64 */ xcr0: 0x0c0,
@@ -66,6 +68,8 @@ export const VCPU = {
   /** u32, bits of EventRequest: lines asserted towards this vCPU. */
   eventRequest: 0x264,
   /** u32 VPID, or ASID in guest mode; 0 = host. */ tlbTag: 0x268,
+  /** u32: vector of the latched start-up IPI (EventRequest.Sipi). */
+  sipiVector: 0x26c,
   /** u64 EPTP or nCR3 in force; 0 when stage 2 is off. */
   stage2Root: 0x270,
   /** u32, Stage2Flags. */ stage2Flags: 0x278,
@@ -83,6 +87,8 @@ export const VCPU = {
   fcs: 0x520,
   fds: 0x524,
   mxcsr: 0x528,
+  /** u32; protection-key rights for user pages (SDM 3A §4.6.2). */
+  pkru: 0x52c,
   /** 8 × 16 bytes: physical x87 registers R0–R7, 80 bits used. */
   x87: 0x540,
   /** 32 × 64 bytes: room for ZMM; XMM uses the low 16 of each. */
@@ -158,6 +164,8 @@ export const EventRequest = {
   VirtualizationStep: 32,
   /** The exception filter wants its boundary check (an event to inject). */
   Introspection: 64,
+  /** A system-management interrupt is latched. */
+  Smi: 128,
 } as const;
 
 /** Stage-2 translation options in force. */
@@ -170,6 +178,19 @@ export const Stage2Flags = {
   Mbec: 4,
   /** Advanced VM-exit information for EPT violations (qualification bits 9–11). */
   AdvancedInformation: 8,
+  /** Stage 2 is nested page tables (APM 2 §15.25); never together with Ept. */
+  Npt: 1 << 4,
+  /** Nested paging's format, a Format of plugins/mmu/formats.ts: 0 32-bit, 1 PAE, 2 4-level, 3 5-level. */
+  NptFormatShift: 5,
+  NptFormatMask: 3 << 5,
+  /** EFER.NXE of the host: nested entries have the NX bit. */
+  HostNxe: 1 << 7,
+  /** CR4.SMEP of the host: EXITINFO1 reports instruction fetches. */
+  HostSmep: 1 << 8,
+  /** CR4.PSE of the host: 4-MiB pages in 32-bit nested paging. */
+  HostPse: 1 << 9,
+  /** Guest mode execute trap (VMCB 90h bit 3). */
+  Gmet: 1 << 10,
 } as const;
 
 /**
@@ -183,13 +204,18 @@ export const TLB_ENTRY_SIZE = 32;
 /** One entry. Attribute bits are in plugins/mmu/tlb.ts. */
 export const TLB_ENTRY = {
   /** u32 linear page number, low half. */ pageLow: 0x00,
-  /** u32: bits 19:0 linear page number high, bit 31 valid. */ pageHigh: 0x04,
+  /**
+   * u32: bits 19:0 linear page number high, 27:20 host-physical page number
+   * high, bit 31 valid.
+   */
+  pageHigh: 0x04,
   /** u32: bits 15:0 VPID/ASID, 27:16 PCID. */ tag: 0x08,
   /** u32: stage-2 root page number, low half (0 = none). */ root: 0x0c,
   /** u32 attributes. */ attributes: 0x10,
-  /** u32: bits 7:0 stage-2 root page number high. */ rootHigh: 0x14,
-  /** u32 host-physical page number. */ frame: 0x18,
-  /** u32 guest-physical page number. */ guestFrame: 0x1c,
+  /** u32: bits 7:0 stage-2 root page number high, above them the stage-2 mode; 0 = none. */
+  rootHigh: 0x14,
+  /** u32 host-physical page number, low half. */ frame: 0x18,
+  /** u32 guest-physical page number, low half. */ guestFrame: 0x1c,
 } as const;
 
 const ITLB_BYTES = ITLB_ENTRIES * TLB_ENTRY_SIZE;
@@ -231,6 +257,9 @@ export interface Layout {
   /** Total size, a multiple of 64 KiB. */
   readonly totalBytes: number;
 }
+
+/** Most vCPUs of a machine: what the flat logical destinations of the APIC reach. */
+export const MAX_CPUS = 8;
 
 /** Largest RAM: the layout must fit a 4-GiB memory with MMIO above RAM. */
 export const MAX_RAM_BYTES = 3 * 2 ** 30;

@@ -9,6 +9,13 @@
 import { type Layout, PAGE_SIZE, PageFlag } from "./layout.ts";
 import type { DeviceBus } from "./port.ts";
 
+/** Told of bytes `first` to `last` of a page that holds decoded code. */
+export type CodeListener = (
+  physicalPage: number,
+  first: number,
+  last: number,
+) => void;
+
 /** Reads and writes by host-physical address (a safe integer). */
 export class PhysicalMemory {
   readonly ramBytes: number;
@@ -17,7 +24,7 @@ export class PhysicalMemory {
   readonly ram: Uint8Array;
   private readonly view: DataView;
   private readonly flags: Uint8Array;
-  private codeWritten: (page: number) => void = () => {};
+  private codeWritten: CodeListener = () => {};
   private codeMarked: (page: number) => void = () => {};
 
   constructor(
@@ -37,7 +44,7 @@ export class PhysicalMemory {
   }
 
   /** The engine to tell when a page that holds decoded code is written. */
-  onCodeWritten(tell: (physicalPage: number) => void): void {
+  onCodeWritten(tell: CodeListener): void {
     this.codeWritten = tell;
   }
 
@@ -59,6 +66,10 @@ export class PhysicalMemory {
   /** PageFlag bits of a RAM page. */
   pageFlags(page: number): number {
     return this.flags[page];
+  }
+  /** A page goes on holding decoded code, with no silent writes since. */
+  keepCode(page: number): void {
+    this.flags[page] |= PageFlag.Code;
   }
   clearCode(page: number): void {
     this.flags[page] &= ~PageFlag.Code;
@@ -100,7 +111,7 @@ export class PhysicalMemory {
       default:
         this.view.setBigUint64(address, value, true);
     }
-    this.touch(address / PAGE_SIZE | 0);
+    this.touch(address / PAGE_SIZE | 0, address, size);
   }
 
   /** Low or only half of a structure word; all ones outside RAM. */
@@ -115,7 +126,7 @@ export class PhysicalMemory {
       return;
     }
     this.view.setUint32(address, value, true);
-    this.touch(address / PAGE_SIZE | 0);
+    this.touch(address / PAGE_SIZE | 0, address, 4);
   }
   readU64(address: number): bigint {
     return this.read(address, 8);
@@ -136,7 +147,7 @@ export class PhysicalMemory {
     this.ram.set(bytes, address);
     const last = (address + bytes.length - 1) / PAGE_SIZE | 0;
     for (let page = address / PAGE_SIZE | 0; page <= last; page++) {
-      this.touch(page);
+      this.touch(page, address, bytes.length);
     }
   }
 
@@ -145,11 +156,19 @@ export class PhysicalMemory {
     return this.ram.slice(address, address + length);
   }
 
-  private touch(page: number): void {
+  /** `size` bytes at `address` were written, in this page and maybe others. */
+  private touch(page: number, address: number, size: number): void {
     const flags = this.flags[page];
     if (flags !== PageFlag.Dirty) {
       this.flags[page] = flags | PageFlag.Dirty;
-      if (flags & PageFlag.Code) this.codeWritten(page);
+      if (flags & PageFlag.Code) {
+        const first = address - page * PAGE_SIZE;
+        this.codeWritten(
+          page,
+          Math.max(first, 0),
+          Math.min(first + size, PAGE_SIZE) - 1,
+        );
+      }
     }
   }
 }

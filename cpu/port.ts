@@ -70,7 +70,14 @@ export interface Translator {
 }
 
 /** What `Translator.controlChanged` reports. */
-export const Control = { Cr0: 0, Cr3: 1, Cr4: 2, Efer: 3 } as const;
+export const Control = {
+  Cr0: 0,
+  Cr3: 1,
+  Cr4: 2,
+  Efer: 3,
+  /** PKRU or IA32_PKRS: grants end, the TLB stays (SDM 3A §4.6.2). */
+  ProtectionKeys: 4,
+} as const;
 /** As `old` of Control.Cr3: bit 63 of the source asked not to flush (SDM 3A §4.10.4.1). */
 export const CR3_NO_FLUSH = 1;
 
@@ -94,6 +101,10 @@ export interface VirtualizationPort {
   interceptInterrupt(cpu: CpuContext): boolean;
   interceptNmi(cpu: CpuContext): boolean;
   interceptInit(cpu: CpuContext): boolean;
+  /** SMI in guest mode (APM 2 §15.13.4). True: exited, and it stays latched. */
+  interceptSmi?(cpu: CpuContext): boolean;
+  /** A start-up IPI met a guest in wait-for-SIPI (SDM 3C §25.2). True: exited. */
+  interceptSipi?(cpu: CpuContext, vector: number): boolean;
   /** `cpu.v.stage2` is set: EPT violation/misconfiguration or NPF. */
   stage2Fault(cpu: CpuContext): void;
   /** Triple fault in guest mode. */
@@ -109,7 +120,8 @@ export interface VirtualizationPort {
   /**
    * Boundary conditions of guest mode, in manual priority order around the
    * loop's own: called first with stage 0 (MTF, pending after VM entry), then 1
-   * (NMI window), 2 (interrupt window). True: exited.
+   * (NMI window), 2 (interrupt window), 3 (virtual interrupt, after the machine's
+   * own). True: exited or delivered.
    */
   boundary(cpu: CpuContext, stage: number): boolean;
   /** Where an event being delivered was interrupted by a fault, for IDT-vectoring information. */
@@ -136,6 +148,22 @@ export interface VirtualizationPort {
   initBlocked(cpu: CpuContext): boolean;
   /** Guest mode: INTR is to be offered to `interceptInterrupt` even when RFLAGS.IF = 0. */
   acceptsMaskedInterrupt?(cpu: CpuContext): boolean;
+  /** GIF = 0 (APM 2 §15.17): INTR, NMI and INIT wait, breakpoint matches are discarded. */
+  eventsHeld?(cpu: CpuContext): boolean;
+  /** Guest mode: whether maskable interrupts of the machine are let in; RFLAGS.IF by default. */
+  interruptsOpen?(cpu: CpuContext): boolean;
+  /** MOV from CR8 in a guest with a virtual TPR; undefined = the machine's. */
+  readCr8?(cpu: CpuContext): number | undefined;
+  /** MOV to CR8 in a guest with a virtual TPR. @returns false = the machine's */
+  writeCr8?(cpu: CpuContext, value: number): boolean;
+  /** WRMSR to EFER: #GP(0) although the model has every bit of `value`. */
+  eferRefused?(cpu: CpuContext, value: number): boolean;
+  /** Last branches are being recorded: `executed` is to be told of each instruction. */
+  branchRecords?(cpu: CpuContext): boolean;
+  /** The instruction at `rip` has retired while branches are recorded; `insn` of a `call` row. */
+  executed?(cpu: CpuContext, rip: bigint, insn: Insn | undefined): void;
+  /** An event reached its handler; `rip` is the interrupted one. */
+  eventDelivered?(cpu: CpuContext, rip: bigint): void;
   /** Whether RDTSCP, INVPCID … raise #UD in this guest although the CPU has them (secondary controls). */
   disabled?(cpu: CpuContext, id: InterceptId): boolean;
 }
@@ -179,7 +207,11 @@ export interface InterruptController {
   acknowledge(cpu: number): number;
   /** CR8 reads and writes, where a local APIC exists. */
   readTpr(cpu: number): number;
+  /** INIT took effect: the local APIC's state after it (SDM 3A §11.4.7.3). */
+  initialized?(cpu: number): void;
   writeTpr(cpu: number, value: number): void;
+  /** The vCPU's TSC was written: deadlines in it move. */
+  tscChanged?(cpu: number): void;
   /** IA32_APIC_BASE and x2APIC MSRs; undefined = not mine. */
   readMsr?(cpu: number, index: number): bigint | undefined;
   writeMsr?(cpu: number, index: number, value: bigint): boolean | undefined;

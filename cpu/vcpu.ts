@@ -4,7 +4,7 @@
  * lives only inside one instruction (`pending`, `stage2`).
  *
  * u64 registers are `bigint`, 32-bit control values unsigned `number`, CR3 a
- * `number`. Writers here do not check anything: checks are the procedures'.
+ * `number` of its address and PCID. Writers here do not check anything: checks are the procedures'.
  */
 import { type Layout, MACHINE, SEGMENT, SEGMENT_SIZE, VCPU } from "./layout.ts";
 
@@ -147,10 +147,18 @@ export class Vcpu {
     this.setQuad(VCPU.cr2, v);
   }
   get cr3(): number {
-    return Number(this.quad(VCPU.cr3));
+    const at = this.w + (VCPU.cr3 >>> 2);
+    return this.u32[at] + (this.u32[at + 1] & 0xfffff) * 2 ** 32;
   }
   set cr3(v: number) {
     this.setQuad(VCPU.cr3, BigInt(v));
+  }
+  /** CR3 with its LAM control bits, as software reads it. */
+  get cr3Full(): bigint {
+    return this.quad(VCPU.cr3);
+  }
+  set cr3Full(v: bigint) {
+    this.setQuad(VCPU.cr3, v);
   }
   get cr4(): number {
     return this.word(VCPU.cr4);

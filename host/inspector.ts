@@ -24,6 +24,7 @@ import {
   Attribute,
   Entry,
   EptEntry,
+  Format,
   LEVEL_NAMES,
 } from "../plugins/mmu/formats.ts";
 import { SymbolTable } from "./loader/symbols.ts";
@@ -174,9 +175,9 @@ function registerRows(cpu: CpuContext): RegisterRow[] {
 }
 
 /** Rights and flags of one entry in words. */
-function entryText({ stage, value }: WalkStep): string {
+function entryText({ format, value }: WalkStep): string {
   const low = Number(value & 0xffff_ffffn);
-  if (stage === 2) {
+  if (format === Format.Ept) {
     const rights = [["R", EptEntry.R], ["W", EptEntry.W], ["X", EptEntry.X], [
       "XU",
       EptEntry.XU,
@@ -203,6 +204,12 @@ function entryText({ stage, value }: WalkStep): string {
     (low & Entry.US) !== 0 ? "user" : "supervisor"
   }${noExecute ? " NX" : ""}` +
     flags.filter(([, bit]) => (low & bit) !== 0).map(([name]) => name).join("");
+}
+
+/** Whose table an entry lies in. */
+function tableOwner({ stage, format }: WalkStep): string {
+  if (stage === 1) return "guest";
+  return format === Format.Ept ? "EPT" : "nested";
 }
 
 /** What a whole walk came to. */
@@ -238,6 +245,10 @@ export class HardwareInspector implements Inspector {
     return this.hardware.cpus.length;
   }
 
+  get turn(): number {
+    return this.hardware.nextTurn();
+  }
+
   registers(cpu: number): readonly RegisterRow[] {
     return registerRows(this.hardware.cpus[cpu]);
   }
@@ -253,9 +264,7 @@ export class HardwareInspector implements Inspector {
     );
     return {
       rows: walk.steps.map((step) => ({
-        level: `${step.stage === 2 ? "EPT" : "guest"} ${
-          LEVEL_NAMES[step.level] ?? step.level
-        }`,
+        level: `${tableOwner(step)} ${LEVEL_NAMES[step.level] ?? step.level}`,
         address: hex(step.address),
         entry: hex64(step.value),
         meaning: entryText(step),

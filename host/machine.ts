@@ -23,6 +23,7 @@ import {
 } from "../cpu/engine/executor.ts";
 import { ReferenceEngine } from "../cpu/engine/reference/reference.ts";
 import { T0Engine, t0EngineBytes } from "../cpu/engine/t0/engine.ts";
+import { TURN_STEPS } from "../cpu/engine/turns.ts";
 import type { Hardware } from "../cpu/hardware.ts";
 import { MAX_RAM_BYTES } from "../cpu/layout.ts";
 import {
@@ -51,8 +52,8 @@ const MIB = 1 << 20;
 /** An engine by name. */
 interface EngineKind {
   readonly name: string;
-  /** Room that it needs in the machine's memory. */
-  readonly bytes: number;
+  /** Room that it needs in the machine's memory for so many vCPUs. */
+  readonly bytes: (cpus: number) => number;
   readonly make: (world: EngineWorld) => Backend;
 }
 
@@ -70,12 +71,12 @@ function decoderOf({ port, hardware }: EngineWorld): InstructionDecoder {
 const ENGINES: readonly EngineKind[] = [
   {
     name: "t0",
-    bytes: t0EngineBytes(1),
+    bytes: t0EngineBytes,
     make: (world) => new T0Engine(decoderOf(world)),
   },
   {
     name: "reference",
-    bytes: 0,
+    bytes: () => 0,
     make: (world) => new ReferenceEngine(decoderOf(world)),
   },
 ];
@@ -97,6 +98,8 @@ interface MachineRecord {
   readonly cpu: string;
   readonly ramBytes: number;
   readonly cpus: number;
+  /** Steps of a vCPU's turn; only where there are several. */
+  readonly quantum?: number;
   /** SHA-256 of everything that was loaded, by name. */
   readonly images: { readonly [name: string]: string };
 }
@@ -127,7 +130,8 @@ function load(
         model,
         ramBytes: record.ramBytes,
         cpus: record.cpus,
-        engineBytes: engine.bytes,
+        turnSteps: record.quantum,
+        engineBytes: engine.bytes(record.cpus),
         engine: engine.make,
         boot: (hardware) => {
           if (guest !== undefined) boot(hardware, guest);
@@ -252,6 +256,7 @@ function create(
       cpu: machine.cpu,
       ramBytes: machine.memory + (nested ? L0_RESERVE_BYTES : 0),
       cpus: machine.cpus,
+      ...(machine.cpus > 1 ? { quantum: machine.quantum ?? TURN_STEPS } : {}),
       images,
     },
     plugins,

@@ -75,6 +75,8 @@ export interface CodeRow {
 export interface Inspector {
   /** vCPUs by index. */
   readonly cpus: number;
+  /** Which of them has the turn: runs next. */
+  readonly turn: number;
   registers(cpu: number): readonly RegisterRow[];
   /** Walks a linear address as the hardware would; sets no flag, fills no TLB. */
   walk(cpu: number, linear: bigint): {

@@ -28,6 +28,7 @@ const CR4_FEATURES: readonly (readonly [number, Feature])[] = [
   [Cr4.SMAP, "smap"],
   [Cr4.PKE, "pku"],
   [Cr4.PKS, "pks"],
+  [Cr4.LAM_SUP, "lam"],
 ];
 
 /** CR4 bits that the model defines; PCE needs no feature. */

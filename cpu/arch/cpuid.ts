@@ -7,6 +7,13 @@
  * set, counts and addresses from the model and CR4/APIC state.
  */
 import type { CpuModel } from "./models.ts";
+import {
+  standardOffset,
+  supportedXcr0,
+  supportedXss,
+  XSAVE_COMPONENTS,
+  xsaveSize,
+} from "./xsave.ts";
 
 /** Registers of a CPUID leaf, in the order EAX EBX ECX EDX. */
 export const CpuidRegister = { EAX: 0, EBX: 1, ECX: 2, EDX: 3 } as const;
@@ -142,8 +149,20 @@ export const FEATURES = {
   "rdpru": at(0x80000008, EBX, 4),
   "wbnoinvd": at(0x80000008, EBX, 9),
   "npt": at(0x8000000a, EDX, 0),
+  "lbrv": at(0x8000000a, EDX, 1),
+  "svm-lock": at(0x8000000a, EDX, 2),
   "nrip-save": at(0x8000000a, EDX, 3),
+  "tsc-scale": at(0x8000000a, EDX, 4),
+  "vmcb-clean": at(0x8000000a, EDX, 5),
+  "flushbyasid": at(0x8000000a, EDX, 6),
+  "decodeassists": at(0x8000000a, EDX, 7),
+  "pause-filter": at(0x8000000a, EDX, 10),
+  "pfthreshold": at(0x8000000a, EDX, 12),
+  "avic": at(0x8000000a, EDX, 13),
+  "v-vmsave-vmload": at(0x8000000a, EDX, 15),
+  "vgif": at(0x8000000a, EDX, 16),
   "gmet": at(0x8000000a, EDX, 17),
+  "vnmi": at(0x8000000a, EDX, 25),
 } as const satisfies Record<string, FeatureBit>;
 
 /** Name of a CPUID feature, as QEMU spells it. */
@@ -157,6 +176,9 @@ export interface CpuidState {
   readonly cpuCount: number;
   /** CR4, for OSXSAVE. */
   readonly cr4: number;
+  /** XCR0 and IA32_XSS, for the sizes of leaf 0DH. */
+  readonly xcr0: number;
+  readonly xss: number;
   /** IA32_APIC_BASE.EN: the APIC bit follows it (SDM 3A §11.4.3). */
   readonly apicEnabled: boolean;
   /** EFER.LMA and CS.L: Intel shows SYSCALL only in 64-bit mode. */
@@ -225,21 +247,18 @@ const CACHES: readonly (readonly [number, number, number, number])[] = [
   [3, 2, 8, 512],
 ];
 
-function cacheLeaf(subleaf: number): CpuidResult {
+function cacheLeaf(state: CpuidState, subleaf: number): CpuidResult {
   const c = CACHES[subleaf];
   if (c === undefined) return [0, 0, 0, 0];
   const [type, level, ways, sets] = c;
   return [
-    type | level << 5 | 1 << 8,
+    // Bits 31:26: numbers that cores of the package can have, less one.
+    (type | level << 5 | 1 << 8 | ((1 << coreBits(state)) - 1) << 26) >>> 0,
     (63 | (ways - 1) << 22) >>> 0,
     sets - 1,
     0,
   ];
 }
-
-/** XCR0 bits that the model offers: x87 and SSE (SDM 1 §13.3). */
-export const XCR0_SUPPORTED = 3;
-const XSAVE_AREA = 576;
 
 /**
  * Computes one leaf.
@@ -280,7 +299,7 @@ export function cpuid(
     case 2:
       return intel ? [0x00feff01, 0, 0, 0] : [0, 0, 0, 0];
     case 4:
-      return intel ? cacheLeaf(subleaf) : [0, 0, 0, 0];
+      return intel ? cacheLeaf(state, subleaf) : [0, 0, 0, 0];
     case 5:
       return model.has("monitor") ? [64, 64, 3, 0] : [0, 0, 0, 0];
     case 7:
@@ -289,7 +308,7 @@ export function cpuid(
     case 0xb:
       return topologyLeaf(state, subleaf);
     case 0xd:
-      return xsaveLeaf(model, bits, subleaf);
+      return xsaveLeaf(model, state, bits, subleaf);
     case 0x80000000:
       return intel
         ? [model.maxExtendedLeaf, 0, 0, 0]
@@ -300,6 +319,8 @@ export function cpuid(
         // APM 3 §E.4.2: EDX repeats leaf 1's bits under this mask.
         const low = featureBits(model, 1, 0, state)[EDX];
         bits[EDX] = (bits[EDX] | (low & 0x0183f3ff)) >>> 0;
+        // CmpLegacy: leaf 1's count is of cores, not of threads.
+        if (state.cpuCount > 1) bits[ECX] = (bits[ECX] | 2) >>> 0;
       }
       return bits;
     case 0x80000002:
@@ -315,7 +336,9 @@ export function cpuid(
     case 0x80000008:
       bits[EAX] = model.physicalAddressBits |
         model.linearAddressBits << 8;
-      if (!intel && state.cpuCount > 1) bits[ECX] = state.cpuCount - 1;
+      if (!intel && state.cpuCount > 1) {
+        bits[ECX] = coreBits(state) << 12 | state.cpuCount - 1;
+      }
       return bits;
     case 0x8000000a:
       if (!model.has("svm") || !state.virtualization) return [0, 0, 0, 0];
@@ -327,9 +350,14 @@ export function cpuid(
   }
 }
 
+/** Bits of an APIC id that number the cores of the one package. */
+function coreBits(state: CpuidState): number {
+  return 32 - Math.clz32(state.cpuCount - 1);
+}
+
 /** Extended topology (SDM 2A, leaf 0BH): threads, then cores. */
 function topologyLeaf(state: CpuidState, subleaf: number): CpuidResult {
-  const shift = 32 - Math.clz32(state.cpuCount - 1);
+  const shift = coreBits(state);
   if (subleaf === 0) return [0, 1, 1 << 8, state.cpuIndex];
   if (subleaf === 1) {
     return [shift, state.cpuCount, 2 << 8 | 1, state.cpuIndex];
@@ -337,13 +365,36 @@ function topologyLeaf(state: CpuidState, subleaf: number): CpuidResult {
   return [0, 0, subleaf & 0xff, state.cpuIndex];
 }
 
+/** XSAVE areas (SDM 2A, leaf 0DH). */
 function xsaveLeaf(
   model: CpuModel,
+  state: CpuidState,
   bits: CpuidResult,
   subleaf: number,
 ): CpuidResult {
   if (!model.has("xsave")) return [0, 0, 0, 0];
-  if (subleaf === 0) return [XCR0_SUPPORTED, XSAVE_AREA, XSAVE_AREA, 0];
-  if (subleaf === 1 && model.has("xsavec")) bits[EBX] = XSAVE_AREA;
-  return bits;
+  if (subleaf === 0) {
+    const all = supportedXcr0(model);
+    return [
+      all,
+      xsaveSize(model, state.xcr0, false),
+      xsaveSize(model, all, false),
+      0,
+    ];
+  }
+  if (subleaf === 1) {
+    if (model.has("xsavec") || model.has("xsaves")) {
+      bits[EBX] = xsaveSize(model, state.xcr0 | state.xss, true);
+    }
+    if (model.has("xsaves")) bits[ECX] = supportedXss(model);
+    return bits;
+  }
+  const c = XSAVE_COMPONENTS.find((x) => x.index === subleaf);
+  if (c === undefined || !model.has(c.feature)) return [0, 0, 0, 0];
+  return [
+    c.size,
+    c.supervisor ? 0 : standardOffset(model, c),
+    (c.supervisor ? 1 : 0) | (c.aligned ? 2 : 0),
+    0,
+  ];
 }

@@ -63,6 +63,17 @@ export const Cr4 = {
   PKE: 1 << 22,
   CET: 1 << 23,
   PKS: 1 << 24,
+  LAM_SUP: 1 << 28,
+} as const;
+
+/** Bits of CR3 above the address (SDM 3A §4.4; ISE ch. on LAM), and MOV's bit 63. */
+export const Cr3 = {
+  /** Metadata in bits 62:57 of user pointers. */
+  LAM_U57: 1n << 61n,
+  /** Metadata in bits 62:48 of user pointers; LAM_U57 goes first. */
+  LAM_U48: 1n << 62n,
+  /** Bits 51:0: address and PCID. */
+  ADDRESS: (1n << 52n) - 1n,
 } as const;
 
 export const Efer = {

@@ -47,5 +47,7 @@ export const Intercept = {
   Xrstors: 37,
   /** Never exits by itself; #UD in a guest without "enable RDTSCP". */
   Rdpid: 38,
+  /** AMD's; has no VMX control. */
+  Rdpru: 39,
 } as const;
 export type InterceptId = typeof Intercept[keyof typeof Intercept];

@@ -3,8 +3,7 @@
  * and VMX capabilities, and the parser of `skylake-server,-pcid,+la57`.
  *
  * A model shows only what works: a flag that we know but do not model can't be
- * switched on, and the error says so. SSE, SSE2, FXSR and MMX are shown because
- * long mode implies them; SIMD arithmetic stops with NotModelled until it runs.
+ * switched on, and the error says so.
  */
 import { ConfigError } from "../../core/errors.ts";
 import { nearest } from "../../core/nearest.ts";
@@ -38,6 +37,7 @@ export const VMX_FEATURES = {
   "vmx-shadow-vmcs": { msr: 0x48b, bit: 32 + 14 },
   "vmx-rdseed-exit": { msr: 0x48b, bit: 32 + 16 },
   "vmx-pml": { msr: 0x48b, bit: 32 + 17 },
+  "vmx-xsaves": { msr: 0x48b, bit: 32 + 20 },
   "vmx-mbec": { msr: 0x48b, bit: 32 + 22 },
   "vmx-tsc-scaling": { msr: 0x48b, bit: 32 + 25 },
   "vmx-ept-execonly": { msr: 0x48c, bit: 0 },
@@ -89,23 +89,49 @@ const words = <T extends string>(text: string): readonly T[] =>
 
 /** Features whose every instruction, bit and fault is modelled (or which promise nothing). */
 export const MODELLED_FEATURES: ReadonlySet<Feature> = new Set(words<Feature>(`
-  fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush
-  mmx fxsr sse sse2 ss monitor vmx cx16 pcid movbe popcnt rdrand hypervisor
+  fpu vme de pse tsc msr pae mce cx8 apic x2apic tsc-deadline sep mtrr pge mca cmov
+  pat pse36 clflush mmx fxsr sse sse2 ss monitor vmx cx16 pcid movbe popcnt rdrand hypervisor
   fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap pcommit
   clflushopt clwb umip la57 rdpid fsrm serialize lahf-lm cmp-legacy cr8legacy
-  abm 3dnowprefetch syscall nx pdpe1gb rdtscp lm invtsc clzero rdpru wbnoinvd`));
+  abm 3dnowprefetch syscall nx pdpe1gb rdtscp lm invtsc clzero rdpru wbnoinvd
+  xsave xsaveopt xsavec xgetbv1 xsaves pku pks lam
+  svm npt lbrv nrip-save tsc-scale vmcb-clean flushbyasid decodeassists
+  pause-filter pfthreshold v-vmsave-vmload vgif vnmi gmet
+  pni ssse3 sse4.1 sse4.2 aes pclmulqdq sha-ni`));
 
 /** What any CPU with long mode has. */
 const BASE = words<Feature>(`
-  fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush
+  fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush
   mmx fxsr sse sse2 cx16 hypervisor syscall nx lm lahf-lm`);
 
 const HASWELL = words<Feature>(`
-  ss vmx pcid movbe popcnt rdrand fsgsbase tsc-adjust bmi1 smep bmi2 erms
-  invpcid abm rdtscp pdpe1gb`);
+  x2apic tsc-deadline ss vmx pcid movbe popcnt rdrand fsgsbase tsc-adjust bmi1 smep bmi2 erms
+  invpcid abm rdtscp pdpe1gb xsave xsaveopt
+  pni ssse3 sse4.1 sse4.2 aes pclmulqdq`);
 
 const SKYLAKE = words<Feature>(`
-  rdseed adx smap clflushopt clwb 3dnowprefetch`);
+  rdseed adx smap clflushopt clwb 3dnowprefetch xsavec xgetbv1 xsaves pku`);
+
+/** Ice Lake server beside Skylake's; what is not modelled yet is left out. */
+const ICELAKE = words<Feature>(`
+  umip la57 rdpid fsrm wbnoinvd sha-ni`);
+
+/** Zen (family 17H), as APM 3 and its CPUID tables list it. */
+const ZEN1 = words<Feature>(`
+  pni pclmulqdq monitor ssse3 sse4.1 sse4.2 movbe popcnt aes xsave rdrand
+  fsgsbase bmi1 smep bmi2 rdseed adx smap clflushopt sha-ni xsaveopt xsavec
+  xgetbv1 xsaves cmp-legacy svm cr8legacy abm sse4a misalignsse 3dnowprefetch
+  mmxext fxsr-opt pdpe1gb rdtscp invtsc clzero npt nrip-save ht lbrv tsc-scale
+  vmcb-clean flushbyasid decodeassists pause-filter pfthreshold
+  v-vmsave-vmload vgif`);
+
+/** Zen 3 (family 19H) beside Zen's. */
+const ZEN3 = words<Feature>(`
+  x2apic pcid invpcid umip pku rdpid erms fsrm clwb wbnoinvd rdpru gmet`);
+
+/** Of what a processor has, what we model: a model shows only that. */
+const modelled = (...lists: readonly (readonly Feature[])[]): Feature[] =>
+  lists.flat().filter((f) => MODELLED_FEATURES.has(f));
 
 const HASWELL_VMX = words<VmxFeature>(`
   vmx-preemption-timer vmx-vnmi vmx-monitor-trap-flag vmx-tsc-offset
@@ -115,7 +141,7 @@ const HASWELL_VMX = words<VmxFeature>(`
   vmx-ept-execonly vmx-ept-2mb vmx-ept-1gb vmx-eptad`);
 
 const SKYLAKE_VMX = words<VmxFeature>(`
-  vmx-mbec vmx-rdseed-exit vmx-pml vmx-tsc-scaling vmx-ept-advanced-exitinfo`);
+  vmx-mbec vmx-xsaves vmx-rdseed-exit vmx-pml vmx-tsc-scaling vmx-ept-advanced-exitinfo`);
 
 interface ModelData {
   readonly vendor: Vendor;
@@ -131,8 +157,18 @@ interface ModelData {
 }
 
 const AMD_ONLY = new Set<Feature>(
-  words(`cmp-legacy cr8legacy clzero rdpru svm npt nrip-save gmet`),
+  words(`
+  cmp-legacy cr8legacy clzero rdpru svm npt nrip-save gmet sse4a misalignsse
+  lbrv svm-lock tsc-scale vmcb-clean flushbyasid decodeassists pause-filter
+  pfthreshold avic v-vmsave-vmload vgif vnmi
+  mmxext fxsr-opt 3dnow 3dnowext skinit tbm`),
 );
+const INTEL_ONLY = new Set<Feature>(
+  words(`vmx smx tsc-deadline pks lam pcommit ss`),
+);
+
+/** The architecture's limit (SDM 3A §4.1.4). */
+const MAX_PHYSICAL_BITS = 52;
 
 /** The models, by name. */
 export const CPU_MODELS: Readonly<Record<string, ModelData>> = {
@@ -172,6 +208,68 @@ export const CPU_MODELS: Readonly<Record<string, ModelData>> = {
     features: [...BASE, ...HASWELL, ...SKYLAKE],
     vmx: [...HASWELL_VMX, ...SKYLAKE_VMX],
   },
+  "icelake-server": {
+    vendor: "GenuineIntel",
+    family: 6,
+    model: 106,
+    stepping: 6,
+    brand: "vmtape virtual CPU (Ice Lake)",
+    physicalAddressBits: 46,
+    maxLeaf: 0xd,
+    maxExtendedLeaf: 0x80000008,
+    features: modelled(BASE, HASWELL, SKYLAKE, ICELAKE),
+    vmx: [...HASWELL_VMX, ...SKYLAKE_VMX],
+  },
+  "zen1": {
+    vendor: "AuthenticAMD",
+    family: 23,
+    model: 1,
+    stepping: 2,
+    brand: "vmtape virtual CPU (Zen)",
+    physicalAddressBits: 48,
+    maxLeaf: 0xd,
+    maxExtendedLeaf: 0x8000001f,
+    features: modelled(BASE, ZEN1),
+    vmx: [],
+  },
+  "zen3": {
+    vendor: "AuthenticAMD",
+    family: 25,
+    model: 1,
+    stepping: 1,
+    brand: "vmtape virtual CPU (Zen 3)",
+    physicalAddressBits: 48,
+    maxLeaf: 0xd,
+    maxExtendedLeaf: 0x8000001f,
+    features: modelled(BASE, ZEN1, ZEN3),
+    vmx: [],
+  },
+  // The ten features with which Linux still boots, and no more.
+  "minimal": {
+    vendor: "GenuineIntel",
+    family: 6,
+    model: 15,
+    stepping: 1,
+    brand: "vmtape virtual CPU (minimal)",
+    physicalAddressBits: 40,
+    maxLeaf: 0xd,
+    maxExtendedLeaf: 0x80000008,
+    features: words<Feature>(`
+      fpu msr pae cx8 cmov fxsr sse sse2 syscall lm`),
+    vmx: [],
+  },
+  "max-amd": {
+    vendor: "AuthenticAMD",
+    family: 25,
+    model: 1,
+    stepping: 1,
+    brand: "vmtape virtual CPU (max-amd)",
+    physicalAddressBits: 40,
+    maxLeaf: 0xd,
+    maxExtendedLeaf: 0x8000001f,
+    features: [...MODELLED_FEATURES].filter((f) => !INTEL_ONLY.has(f)),
+    vmx: [],
+  },
   "max-intel": {
     vendor: "GenuineIntel",
     family: 6,
@@ -188,10 +286,31 @@ export const CPU_MODELS: Readonly<Record<string, ModelData>> = {
 
 /** Flags that bring others along when switched off (they need this one). */
 const NEEDS: Partial<Record<Feature, readonly Feature[]>> = {
-  "invpcid": ["pcid"],
+  "npt": ["svm"],
+  "gmet": ["svm", "npt"],
+  "v-vmsave-vmload": ["svm", "npt"],
+  "lbrv": ["svm"],
+  "nrip-save": ["svm"],
+  "tsc-scale": ["svm"],
+  "vmcb-clean": ["svm"],
+  "flushbyasid": ["svm"],
+  "decodeassists": ["svm"],
+  "pause-filter": ["svm"],
+  "pfthreshold": ["svm", "pause-filter"],
+  "vgif": ["svm"],
+  "vnmi": ["svm"],
   "rdtscp": ["tsc"],
   "pdpe1gb": ["lm"],
   "la57": ["lm"],
+  "lam": ["lm"],
+  "pku": ["lm", "xsave"],
+  "pks": ["lm"],
+  "xsaveopt": ["xsave"],
+  "x2apic": ["apic"],
+  "tsc-deadline": ["apic"],
+  "xsavec": ["xsave"],
+  "xgetbv1": ["xsave"],
+  "xsaves": ["xsave", "xsavec"],
   "pcid": ["lm"],
   "nx": ["pae"],
   "lm": ["pae", "msr"],
@@ -278,7 +397,7 @@ function applySetting(
   };
   switch (key) {
     case "phys-bits":
-      return { ...draft, physicalAddressBits: number(32, 44) };
+      return { ...draft, physicalAddressBits: number(32, MAX_PHYSICAL_BITS) };
     case "family":
       return { ...draft, family: number(0, 270) };
     case "model":

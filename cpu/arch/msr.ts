@@ -28,6 +28,8 @@ export const MsrSpecial = {
   Performance: 9,
   /** Belongs to the interrupt controller. */
   Interrupts: 10,
+  /** A write changes rights: the translator is told. */
+  ProtectionKeys: 11,
 } as const;
 
 /** Bits of IA32_DEBUGCTL (SDM 3B §17.4.1). */
@@ -158,7 +160,7 @@ export const MSRS: readonly MsrInfo[] = [
     feature: "apic",
     special: MsrSpecial.ApicBase,
     reset: 0xfee00900n,
-    mask: ALL & ~0x6ffn,
+    mask: ALL & ~0x2ffn,
   }),
   msr(0x3a, "IA32_FEATURE_CONTROL", {
     ...INTEL,
@@ -184,8 +186,8 @@ export const MSRS: readonly MsrInfo[] = [
     mask: 0x4_00c5_1889n,
     reset: 0x1801n,
   }),
-  // LBR records nothing that shows: no model has branch-record MSRs. BTF with
-  // RFLAGS.TF is not modelled: the machine loop says so.
+  // LBR records nothing that shows on Intel: no model has branch-record MSRs.
+  // The machine loop looks at BTF.
   msr(0x1d9, "IA32_DEBUGCTL", { mask: DebugCtl.LBR | DebugCtl.BTF }),
   msr(0x277, "IA32_PAT", {
     feature: "pat",
@@ -193,6 +195,13 @@ export const MSRS: readonly MsrInfo[] = [
     valid: (v) => everyByte(v, true),
   }),
   ...mtrrs(),
+  msr(0x6e1, "IA32_PKRS", {
+    feature: "pks",
+    special: MsrSpecial.ProtectionKeys,
+    mask: LOW32,
+  }),
+  // No supervisor state component is modelled.
+  msr(0xda0, "IA32_XSS", { feature: "xsaves", mask: 0n }),
   msr(0x6e0, "IA32_TSC_DEADLINE", {
     feature: "tsc-deadline",
     special: MsrSpecial.Interrupts,
@@ -285,6 +294,8 @@ export const MsrSlot = {
   SysenterEip: slotOf(0x176),
   DebugCtl: slotOf(0x1d9),
   Pat: slotOf(0x277),
+  Pkrs: slotOf(0x6e1),
+  Xss: slotOf(0xda0),
   MtrrDefType: slotOf(0x2ff),
   Star: slotOf(0xc0000081),
   Lstar: slotOf(0xc0000082),

@@ -3,6 +3,7 @@
  * derived from each row, so a changed row fails.
  */
 import { assert, assertEquals } from "@std/assert";
+import { lapic } from "../../plugins/lapic/plugin.ts";
 import { TestMachine } from "../../tests/support/machine.ts";
 import { readMsr, writeMsr } from "../semantics/system/msr.ts";
 import { findMsr, MSRS } from "./msr.ts";
@@ -10,7 +11,7 @@ import { findMsr, MSRS } from "./msr.ts";
 const ALL = 0xffff_ffff_ffff_ffffn;
 
 for (const model of ["qemu64", "max-intel"]) {
-  const m = new TestMachine("hlt", { model });
+  const m = new TestMachine("hlt", { model, plugins: [{ plugin: lapic }] });
   const { cpu } = m;
   for (const row of MSRS) {
     const here = findMsr(cpu.model, row.index) === row;

@@ -23,11 +23,37 @@ export const ExecReason = {
   NotModelled: 5,
   /** The event ring is nearly full; drain and go on. */
   Ring: 6,
+  /** `CallRows.perform` came to CallEnd.Transition. */
+  Transition: 7,
 } as const;
+
+/** What `CallRows.perform` came to. */
+export const CallEnd = {
+  /** Nothing was done: return ExecReason.Call. */
+  Refused: 0,
+  /** Done; nothing but the next instruction is due. */
+  GoOn: 1,
+  /** Done; return ExecReason.Attention. */
+  Attention: 2,
+  /** A fault or exit without a step: return ExecReason.Transition. */
+  Transition: 3,
+} as const;
+
+/** The machine loop towards an engine that does not want to return for every `call` row. */
+export interface CallRows {
+  /**
+   * Executes a `call` row as after ExecReason.Call. All state is canonical
+   * before and after.
+   * @returns one of CallEnd
+   */
+  perform(cpu: CpuContext, insn: Insn): number;
+}
 
 /** An execution engine. */
 export interface Backend {
   readonly name: string;
+  /** Set by the machine loop; an engine need not use it. */
+  callRows?: CallRows;
   /** Called once, with the context of every vCPU. */
   attach(cpus: readonly CpuContext[]): void;
   /**
@@ -41,8 +67,12 @@ export interface Backend {
   readonly notModelled: string | undefined;
   /** Hot facts wanted by the recorder: selects quiet or observed code. */
   observe(wanted: HotFacts): void;
-  /** Physical page was written and has PageFlag.Code: drop its code (takes effect at the next instruction). */
-  codeWritten(physicalPage: number): void;
+  /**
+   * Bytes `first` to `last` (all, without) of a physical page that has
+   * PageFlag.Code were written: drop their code (takes effect at the next
+   * instruction).
+   */
+  codeWritten(physicalPage: number, first?: number, last?: number): void;
   /** Translations, rights, mode or debug registers changed: drop grants (all, or one linear page). */
   dropGrants(cpu: number, linearPage?: number): void;
   /** Dirty flags are about to be cleared: silent-write grants of every vCPU end. */

@@ -17,7 +17,7 @@ import {
   Seg,
   VCPU,
 } from "../layout.ts";
-import type { DeliveredEvent } from "../port.ts";
+import { Control, type DeliveredEvent } from "../port.ts";
 import { in64 } from "../semantics/system/common.ts";
 import { deliverEvent } from "../semantics/system/delivery.ts";
 import { eventOf, EventType } from "../semantics/system/events.ts";
@@ -28,7 +28,7 @@ export const Boundary = {
   Execute: 0,
   /** Something was delivered or exited: look again. */
   Again: 1,
-  /** Halted, and nothing wakes it. */
+  /** Halted or waiting for its start-up IPI, and nothing wakes it. */
   Idle: 2,
   /** Shut down: the machine ends. */
   Shutdown: 3,
@@ -39,6 +39,7 @@ export type BoundaryCode = typeof Boundary[keyof typeof Boundary];
 /** Pending-debug bits: B0–B3, BS (14), BT (15: task switch), see VCPU.pendingDebug. */
 export const PENDING_BS = 1 << 14;
 const DR6_BITS = 0xc00f;
+const DR6_MATCHES = 0xf;
 const SHADOW = Interruptibility.BySti | Interruptibility.ByMovSs;
 const MASK32 = 0xffff_ffffn;
 const DR7 = VCPU.dr + 7 * 8;
@@ -89,27 +90,90 @@ function external(cpu: CpuContext): boolean {
   return true;
 }
 
+/** An INIT is latched and may act: VMX root operation and, in a guest, wait-for-SIPI block it (SDM 3C §25.2). */
+function initArrives(cpu: CpuContext): boolean {
+  const { v, virtualization } = cpu;
+  if (!(v.eventRequest & EventRequest.Init)) return false;
+  if (
+    v.guestMode !== GuestMode.None && v.activity === ActivityState.WaitForSipi
+  ) return false;
+  return !virtualization?.initBlocked(cpu);
+}
+
+/** INIT: table 9-1 of SDM 3A; any vCPU but the bootstrap processor then waits for a start-up IPI. */
+function initialize(cpu: CpuContext): void {
+  const { v, translator } = cpu;
+  const { cr0, cr4, efer } = v;
+  resetVcpu(v, cpu.model, true);
+  if (cpu.index !== 0) setActivity(cpu, ActivityState.WaitForSipi);
+  translator.controlChanged(cpu, Control.Cr0, cr0, v.cr0);
+  translator.controlChanged(cpu, Control.Cr4, cr4, v.cr4);
+  translator.controlChanged(cpu, Control.Efer, efer, v.efer);
+  cpu.interrupts.initialized?.(cpu.index);
+}
+
+/** A start-up IPI: real mode at vector << 12 (SDM 3A §8.4.3). */
+function startUp(cpu: CpuContext, vector: number): void {
+  const { v } = cpu;
+  v.setSegment(Seg.CS, {
+    ...v.segment(Seg.CS),
+    selector: vector << 8,
+    base: BigInt(vector) << 12n,
+  });
+  v.rip = 0n;
+  setActivity(cpu, ActivityState.Active);
+}
+
 /** INIT and start-up IPI (SDM 3A §8.4). @returns undefined: go on */
 function initialization(cpu: CpuContext): BoundaryCode | undefined {
-  const { v } = cpu;
-  if (
-    (v.eventRequest & EventRequest.Init) &&
-    !cpu.virtualization?.initBlocked(cpu)
-  ) {
+  const { v, virtualization } = cpu;
+  const guest = v.guestMode !== GuestMode.None;
+  if (initArrives(cpu)) {
     v.eventRequest &= ~EventRequest.Init;
-    const exited = v.guestMode !== GuestMode.None &&
-      cpu.virtualization?.interceptInit(cpu);
-    if (!exited) resetVcpu(v, cpu.model, true);
+    if (!(guest && virtualization?.interceptInit(cpu))) initialize(cpu);
     return Boundary.Again;
   }
+  const waits = v.activity === ActivityState.WaitForSipi;
   if (v.eventRequest & EventRequest.Sipi) {
-    // Ignored outside wait-for-SIPI (SDM 3A §8.4.3).
-    if (v.activity === ActivityState.WaitForSipi) {
-      cpu.notModelled("start-up IPI", "SDM 3A §8.4.3");
-    }
     v.eventRequest &= ~EventRequest.Sipi;
+    // Ignored outside wait-for-SIPI (SDM 3A §8.4.3).
+    if (waits) {
+      const vector = v.word(VCPU.sipiVector);
+      if (!(guest && virtualization?.interceptSipi?.(cpu, vector))) {
+        startUp(cpu, vector);
+      }
+      return Boundary.Again;
+    }
   }
-  return v.activity === ActivityState.WaitForSipi ? Boundary.Idle : undefined;
+  return waits ? Boundary.Idle : undefined;
+}
+
+/** Whether `boundary` would answer Idle; asks only and changes nothing. */
+export function asleep(cpu: CpuContext): boolean {
+  const { v, virtualization } = cpu;
+  const { activity, eventRequest: request, interruptibility: shadow } = v;
+  if (
+    activity !== ActivityState.Hlt && activity !== ActivityState.WaitForSipi
+  ) return false;
+  if (initArrives(cpu)) return false;
+  if (activity === ActivityState.WaitForSipi) {
+    return (request & EventRequest.Sipi) === 0;
+  }
+  const guest = v.guestMode !== GuestMode.None;
+  if ((guest && request & WINDOWS) || request & EventRequest.Introspection) {
+    return false;
+  }
+  if (v.pendingDebug !== 0) return false;
+  if (virtualization?.eventsHeld?.(cpu)) return true;
+  if (request & EventRequest.Smi) return false;
+  const unblocked = (by: number): boolean => (shadow & by) === 0;
+  if (
+    request & EventRequest.Nmi &&
+    unblocked(Interruptibility.ByNmi | Interruptibility.ByMovSs)
+  ) return false;
+  if (!(request & EventRequest.Interrupt) || !unblocked(SHADOW)) return true;
+  return (v.rflags & Rflags.IF) === 0 &&
+    !(guest && virtualization?.acceptsMaskedInterrupt?.(cpu));
 }
 
 const WINDOWS = EventRequest.Virtualization | EventRequest.VirtualizationStep;
@@ -125,12 +189,20 @@ export function boundary(cpu: CpuContext): BoundaryCode {
     if (started !== undefined) return started;
   }
   const guest = v.guestMode !== GuestMode.None && virtualization !== undefined;
-  const windows = guest && (request & WINDOWS) !== 0;
+  const held = virtualization?.eventsHeld?.(cpu) === true;
+  const windows = guest && !held && (request & WINDOWS) !== 0;
   if (windows && virtualization.boundary(cpu, 0)) return Boundary.Again;
+
+  if (request & EventRequest.Smi && !held) {
+    // There is no firmware: its SMM handler is an RSM, which shows nowhere.
+    v.eventRequest &= ~EventRequest.Smi;
+    if (guest && virtualization.interceptSmi?.(cpu)) return Boundary.Again;
+  }
 
   const shadow = v.interruptibility;
   if (v.pendingDebug !== 0 && !(shadow & Interruptibility.ByMovSs)) {
-    const bits = v.pendingDebug & DR6_BITS;
+    // APM 2 §15.17: GIF = 0 discards breakpoint matches, single-step traps go on.
+    const bits = v.pendingDebug & (held ? DR6_BITS & ~DR6_MATCHES : DR6_BITS);
     v.pendingDebug = 0;
     if (bits !== 0) {
       v.raise(Vector.DB, -1, BigInt(bits));
@@ -141,7 +213,8 @@ export function boundary(cpu: CpuContext): BoundaryCode {
   if (
     request & EventRequest.Introspection && cpu.exceptionFilter?.boundary(cpu)
   ) return Boundary.Again;
-  if (!(shadow & (Interruptibility.ByNmi | Interruptibility.ByMovSs))) {
+  const nmiBlocks = Interruptibility.ByNmi | Interruptibility.ByMovSs;
+  if (!held && !(shadow & nmiBlocks)) {
     if (windows && virtualization.boundary(cpu, 1)) return Boundary.Again;
     if (request & EventRequest.Nmi) {
       v.eventRequest &= ~EventRequest.Nmi;
@@ -151,23 +224,27 @@ export function boundary(cpu: CpuContext): BoundaryCode {
       return Boundary.Again;
     }
   }
-  if (!(shadow & SHADOW)) {
+  if (!held && !(shadow & SHADOW)) {
     const open = (v.rflags & Rflags.IF) !== 0;
+    const inward = guest ? virtualization.interruptsOpen?.(cpu) ?? open : open;
     if (open && windows && virtualization.boundary(cpu, 2)) {
       return Boundary.Again;
     }
     if (request & EventRequest.Interrupt) {
-      const offered = open || (guest &&
+      const offered = inward || (guest &&
         virtualization.acceptsMaskedInterrupt?.(cpu) === true);
       if (guest && offered && virtualization.interceptInterrupt(cpu)) {
         return Boundary.Again;
       }
-      if (open && external(cpu)) return Boundary.Again;
+      if (inward && external(cpu)) return Boundary.Again;
+    }
+    if (open && windows && virtualization.boundary(cpu, 3)) {
+      return Boundary.Again;
     }
   }
   if (v.activity === ActivityState.Hlt) return Boundary.Idle;
   if (
-    (v.word(DR7) & 0xff) !== 0 && !(v.rflags & Rflags.RF) &&
+    (v.word(DR7) & 0xff) !== 0 && !held && !(v.rflags & Rflags.RF) &&
     !(shadow & Interruptibility.ByMovSs)
   ) {
     const met = instructionBreakpoints(cpu);
@@ -182,9 +259,10 @@ export function boundary(cpu: CpuContext): BoundaryCode {
 
 /** HLT retired. */
 export function halt(cpu: CpuContext): void {
-  cpu.v.activity = ActivityState.Hlt;
-  cpu.facts.emit(ActivityChanged, {
-    cpu: cpu.index,
-    activity: ActivityState.Hlt,
-  });
+  setActivity(cpu, ActivityState.Hlt);
+}
+
+function setActivity(cpu: CpuContext, activity: number): void {
+  cpu.v.activity = activity;
+  cpu.facts.emit(ActivityChanged, { cpu: cpu.index, activity });
 }

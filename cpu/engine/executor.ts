@@ -32,10 +32,12 @@ import {
   Virtualization,
 } from "../hardware.ts";
 import {
+  ActivityState,
   createLayout,
   EventRequest,
   type Layout,
   MACHINE,
+  MAX_CPUS,
   MAX_RAM_BYTES,
   VCPU,
 } from "../layout.ts";
@@ -55,6 +57,7 @@ import { RingFacts } from "./fact_port.ts";
 import { LoopEnd, type LoopHost, MachineLoop } from "./loop.ts";
 import { LayoutState } from "./paged_state.ts";
 import { registerPlace } from "./registers.ts";
+import { TURN_STEPS, Turns } from "./turns.ts";
 
 /** Exit code of a triple fault (design §9). */
 export const TRIPLE_FAULT_EXIT = 6;
@@ -73,8 +76,10 @@ export interface MachineConfig {
   readonly model: CpuModel;
   /** Bytes of RAM, a multiple of 4096. */
   readonly ramBytes: number;
-  /** Only 1 for now. */
+  /** vCPUs, 1 to MAX_CPUS; 1 if not given. */
   readonly cpus?: number;
+  /** Steps of a vCPU's turn; TURN_STEPS if not given. */
+  readonly turnSteps?: number;
   /** Room in the layout that the engine asks for. */
   readonly engineBytes: number;
   /** Makes the engine. */
@@ -151,6 +156,7 @@ export class MachineExecutor implements Executor, LoopHost {
   /** How facts leave. */
   readonly facts: RingFacts;
   private readonly cores: Core[];
+  private readonly turns: Turns;
   private readonly ring: EventRing;
   private readonly u32: Uint32Array;
   private readonly startHandlers: (() => void)[] = [];
@@ -189,6 +195,12 @@ export class MachineExecutor implements Executor, LoopHost {
         this.facts,
         this.memory,
       ));
+    this.turns = new Turns(
+      this.memory,
+      this.layout,
+      this.cores,
+      config.turnSteps ?? TURN_STEPS,
+    );
     this.state = new LayoutState(this.memory, this.layout, {
       dropWriteGrants: () => this.backend.dropWriteGrants(),
       restored: () => this.restored(),
@@ -197,8 +209,13 @@ export class MachineExecutor implements Executor, LoopHost {
     port.declare(CPU_FACTS);
     port.provide(HardwareAccess, this.hardware);
     port.provide(Devices, this.devices);
-    physical.onCodeWritten((page) => this.backend.codeWritten(page));
-    for (const core of this.cores) resetVcpu(core.v, model, false);
+    physical.onCodeWritten((page, first, last) =>
+      this.backend.codeWritten(page, first, last)
+    );
+    for (const { v, index } of this.cores) {
+      resetVcpu(v, model, false);
+      if (index !== 0) v.activity = ActivityState.WaitForSipi;
+    }
   }
 
   private makeHardware(physical: PhysicalMemory): Hardware {
@@ -220,9 +237,21 @@ export class MachineExecutor implements Executor, LoopHost {
         v.eventRequest = now;
         cores[cpu].attention = true;
       },
+      turn: () => this.turns.index,
+      nextTurn: () => this.turns.next,
       request: (cpu, event) => {
-        cores[cpu].v.eventRequest |= event;
+        const { v } = cores[cpu];
+        // What waited for a start-up IPI before an INIT waits for another.
+        if (event & EventRequest.Init) v.eventRequest &= ~EventRequest.Sipi;
+        v.eventRequest |= event;
         cores[cpu].attention = true;
+      },
+      startUp: (cpu, vector) => {
+        const { v } = cores[cpu];
+        // The first one starts it; what comes before its turn is too late.
+        if (v.eventRequest & EventRequest.Sipi) return;
+        v.setWord(VCPU.sipiVector, vector & 0xff);
+        this.hardware.request(cpu, EventRequest.Sipi);
       },
       onStart: (handler) => void this.startHandlers.push(handler),
       onRestored: (handler) => void this.restoreHandlers.push(handler),
@@ -254,7 +283,7 @@ export class MachineExecutor implements Executor, LoopHost {
     }
     this.backend = this.config.engine({ port, hardware: this.hardware });
     this.backend.attach(cores);
-    this.loop = new MachineLoop(cores, this.backend, this);
+    this.loop = new MachineLoop(cores, this.turns, this.backend, this);
     this.config.boot?.(this.hardware);
   }
 
@@ -311,9 +340,10 @@ export class MachineExecutor implements Executor, LoopHost {
   }
 
   private where(): string {
-    const { v } = this.cores[0];
+    const { v, index } = this.turns.cpu;
     const mode = v.guestMode === 0 ? "" : ", in guest mode";
-    return `faults or exits without a step at RIP 0x${
+    const who = this.turns.several ? `vCPU ${index}: ` : "";
+    return `${who}faults or exits without a step at RIP 0x${
       v.rip.toString(16)
     }, CR3 0x${v.cr3.toString(16)}${mode}`;
   }
@@ -346,6 +376,9 @@ export class MachineExecutor implements Executor, LoopHost {
       this.drain();
       this.port.pump();
     }
+  }
+  waiting(): boolean {
+    return this.port.pending();
   }
   rebase(): void {
     this.drain();
@@ -400,9 +433,10 @@ export class MachineExecutor implements Executor, LoopHost {
 
 /** @throws ConfigError if a machine can't have so many vCPUs */
 export function checkCpus(cpus: number): void {
-  if (cpus !== 1) {
+  if (!(cpus >= 1 && cpus <= MAX_CPUS)) {
     throw new ConfigError(
-      `make a machine with ${cpus} vCPUs: only one is modelled; write cpus: 1`,
+      `make a machine with ${cpus} vCPUs: at most ${MAX_CPUS} are modelled; ` +
+        `write cpus: ${MAX_CPUS} or fewer`,
     );
   }
 }

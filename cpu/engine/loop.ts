@@ -14,17 +14,27 @@ import { Intercept } from "../arch/intercepts.ts";
 import type { CpuContext } from "../context.ts";
 import type { Insn } from "../isa/insn.ts";
 import { Outcome, type OutcomeCode } from "../isa/row.ts";
-import { EventRequest, GuestMode, Interruptibility, VCPU } from "../layout.ts";
-import { Access } from "../port.ts";
-import { in64 } from "../semantics/system/common.ts";
-import { type Backend, ExecReason } from "./backend.ts";
 import {
+  ActivityState,
+  EventRequest,
+  GuestMode,
+  Interruptibility,
+  VCPU,
+} from "../layout.ts";
+import { Access } from "../port.ts";
+import { isFarTransfer, tookNearBranch } from "../semantics/branches.ts";
+import { in64 } from "../semantics/system/common.ts";
+import { type Backend, CallEnd, type CallRows, ExecReason } from "./backend.ts";
+import {
+  asleep,
   Boundary,
   boundary,
+  type BoundaryCode,
   deliverPending,
   halt,
   PENDING_BS,
 } from "./boundary.ts";
+import type { Turns } from "./turns.ts";
 
 /** Transitions without a step after which the machine is stuck (design law 8). */
 export const STUCK_TRANSITIONS = 65_536;
@@ -47,6 +57,8 @@ export type LoopEndCode = typeof LoopEnd[keyof typeof LoopEnd];
 export interface LoopHost {
   /** Called at consistent points: delivers waiting events to their handlers. */
   pump(cpu: CpuContext): void;
+  /** Whether `pump` would find something to do. */
+  waiting(): boolean;
   /** The step counter moved without a `cpu.retired` record. */
   rebase(): void;
 }
@@ -59,11 +71,13 @@ const STRING_OPCODES = new Set([
 ]);
 
 /** See the file header. */
-export class MachineLoop {
+export class MachineLoop implements CallRows {
   /** Steps at which the running `run` ends; may be lowered from within. */
   limit = 0;
   /** Drain and pump after each step. */
   perStep = false;
+  /** The engine is not held to one step at a time. */
+  private free = false;
   /** Step of the last progress; steps in between reset the transition count. */
   private stepBefore = 0;
   private readonly before = new BigUint64Array(16);
@@ -72,10 +86,12 @@ export class MachineLoop {
 
   constructor(
     private readonly cpus: readonly CpuContext[],
+    private readonly turns: Turns,
     private readonly backend: Backend,
     private readonly host: LoopHost,
   ) {
     this.debug = cpus.map(() => "");
+    backend.callRows = this;
   }
 
   /** State was replaced: forget what was derived from it. */
@@ -83,18 +99,25 @@ export class MachineLoop {
     this.debug.fill("");
   }
 
-  /** Runs the vCPU whose turn it is until `limit` steps or a reason to stop. */
+  /** Runs the vCPUs in turns until `limit` steps or a reason to stop. */
   run(limit: number): LoopEndCode {
+    const { turns } = this;
     this.limit = limit;
-    const cpu = this.cpus[0];
-    const { v } = cpu;
+    let { cpu } = turns;
+    let { v } = cpu;
     this.stepBefore = v.step;
     for (;;) {
       this.host.pump(cpu);
-      if (v.step >= this.limit) return this.atLimit(cpu);
-      const what = boundary(cpu);
+      const { step } = v;
+      if (step >= this.limit) return this.atLimit();
+      let what = step < turns.end ? boundary(cpu) : this.pass(step, true);
+      if (what === Boundary.Idle) what = this.pass(step, false);
       if (what === Boundary.Idle) return LoopEnd.Idle;
       if (what === Boundary.Shutdown) return LoopEnd.Shutdown;
+      if (turns.several) {
+        cpu = turns.cpu;
+        v = cpu.v;
+      }
       let transition = true;
       if (what === Boundary.Execute) transition = this.execute(cpu);
       else this.host.rebase();
@@ -110,17 +133,29 @@ export class MachineLoop {
     }
   }
 
-  /** At the limit a halted vCPU that nothing wakes says so. */
-  private atLimit(cpu: CpuContext): LoopEndCode {
-    const { v } = cpu;
-    if (v.activity === 0) return LoopEnd.Limit;
-    const wakes = EventRequest.Nmi | EventRequest.Init | EventRequest.Sipi;
-    const interrupt = (v.eventRequest & EventRequest.Interrupt) !== 0 &&
-      ((v.rflags & Rflags.IF) !== 0 || v.guestMode !== GuestMode.None);
-    if (interrupt || v.eventRequest & wakes || v.pendingDebug !== 0) {
-      return LoopEnd.Limit;
+  /**
+   * Gives the turn to the next vCPU that has something to do.
+   * @param own the one that had it may have another, when no other wants it
+   * @returns what its boundary came to; Idle, and the turn stays, if none does
+   */
+  private pass(step: number, own: boolean): BoundaryCode {
+    const { cpus, turns } = this;
+    const last = turns.index;
+    const others = cpus.length - (own ? 0 : 1);
+    for (let i = 1; i <= others; i++) {
+      turns.index = (last + i) % cpus.length;
+      const what = boundary(turns.cpu);
+      if (what === Boundary.Idle) continue;
+      turns.begin(step);
+      return what;
     }
-    return LoopEnd.Idle;
+    turns.index = last;
+    return Boundary.Idle;
+  }
+
+  /** At the limit halted vCPUs that nothing wakes say so. */
+  private atLimit(): LoopEndCode {
+    return this.cpus.every(asleep) ? LoopEnd.Idle : LoopEnd.Limit;
   }
 
   /** New debug registers end the engine's silent accesses. */
@@ -144,18 +179,19 @@ export class MachineLoop {
     const shadow = v.interruptibility & SHADOW;
     const debug = (v.word(DR7) & 0xff) !== 0;
     this.syncDebug(cpu, debug);
-    const single = this.perStep || debug || shadow !== 0 ||
+    const recording = cpu.virtualization?.branchRecords?.(cpu) === true;
+    const single = this.perStep || recording || debug || shadow !== 0 ||
       (flags & (Rflags.TF | Rflags.RF)) !== 0 ||
       (v.eventRequest & EventRequest.VirtualizationStep) !== 0;
-    if (flags & Rflags.TF && v.msr(MsrSlot.DebugCtl) & DebugCtl.BTF) {
-      cpu.notModelled("single-step on branches (BTF)", "SDM 3B §17.4.3");
-    }
     const step = v.step;
     const rip = v.rip;
     cpu.attention = false;
-    const reason = this.backend.execute(cpu, single ? step + 1 : this.limit);
+    const limit = single ? step + 1 : Math.min(this.limit, this.turns.end);
+    this.free = !single;
+    const reason = this.backend.execute(cpu, limit);
     if (single && v.step !== step) {
       this.stepped(cpu, rip, flags, shadow);
+      if (recording) cpu.virtualization?.executed?.(cpu, rip, undefined);
       return false;
     }
     if (v.step !== step) {
@@ -176,10 +212,29 @@ export class MachineLoop {
       case ExecReason.NotModelled:
         cpu.notModelled(this.backend.notModelled ?? "instruction", "SDM 2");
         break;
+      case ExecReason.Transition:
+        break;
       default:
         return false;
     }
     return true;
+  }
+
+  /** See CallRows. Goes on only where `run` would find nothing else to do. */
+  perform(cpu: CpuContext, insn: Insn): number {
+    if (!this.free || cpu.facts.observed) return CallEnd.Refused;
+    const { v } = cpu;
+    const { step } = v;
+    this.call(cpu, insn);
+    if (v.step === step) return CallEnd.Transition;
+    const quiet = !cpu.attention && v.eventRequest === 0 &&
+      v.pendingDebug === 0 && v.activity === ActivityState.Active &&
+      (v.interruptibility & SHADOW) === 0 &&
+      (v.rflags & (Rflags.TF | Rflags.RF)) === 0 &&
+      (v.word(DR7) & 0xff) === 0 && step + 1 < this.turns.end &&
+      cpu.virtualization?.branchRecords?.(cpu) !== true &&
+      !this.host.waiting();
+    return quiet ? CallEnd.GoOn : CallEnd.Attention;
   }
 
   private stage2(cpu: CpuContext): void {
@@ -204,7 +259,9 @@ export class MachineLoop {
       // RF lasts for all iterations of a string instruction (SDM 3B §17.3.1.1).
       if (v.rip !== rip || !this.repeats(cpu)) v.rflags &= ~Rflags.RF;
     }
-    if (flags & Rflags.TF) v.pendingDebug |= PENDING_BS;
+    if (flags & Rflags.TF && (!onBranches(cpu) || tookNearBranch(cpu, rip))) {
+      v.pendingDebug |= PENDING_BS;
+    }
   }
 
   /** Whether a repeated string instruction lies at RIP. */
@@ -307,9 +364,14 @@ export class MachineLoop {
     v.step = step + 1;
     const trap = row.finalTrapFlag ? v.rflags : flags;
     if (
-      trap & Rflags.TF && !(v.interruptibility & Interruptibility.ByMovSs)
+      trap & Rflags.TF && !(v.interruptibility & Interruptibility.ByMovSs) &&
+      (!onBranches(cpu) || isFarTransfer(row.name))
     ) v.pendingDebug |= PENDING_BS;
+    if (cpu.virtualization?.branchRecords?.(cpu)) {
+      cpu.virtualization.executed?.(cpu, rip, insn);
+    }
     if (outcome === Outcome.Halt) halt(cpu);
+    else if (outcome === Outcome.Yield) this.turns.giveUp(v.step);
     if (row.intercept === Intercept.Iret) cpu.exceptionFilter?.returned(cpu);
   }
 
@@ -323,6 +385,11 @@ export class MachineLoop {
     }
     facts.retired(index, rip);
   }
+}
+
+/** IA32_DEBUGCTL.BTF: TF traps after taken branches only (SDM 3B §17.4.3). */
+function onBranches(cpu: CpuContext): boolean {
+  return (cpu.v.msr(MsrSlot.DebugCtl) & DebugCtl.BTF) !== 0n;
 }
 
 /** Legacy and REX prefixes (SDM 2A §2.1.1, §2.2.1). */

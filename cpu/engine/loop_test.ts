@@ -1,7 +1,6 @@
 /** The machine loop on the reference engine: steps, interrupts, traps, shutdown. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { NotModelled } from "../../core/errors.ts";
 import { ExceptionDelivered, InterruptDelivered } from "../facts.ts";
 import { EventRequest, Gpr } from "../layout.ts";
 import { setGate, TestMachine } from "../../tests/support/machine.ts";
@@ -182,19 +181,36 @@ describe("machine loop", () => {
     assertEquals(m.v.dr(6) & 0x2000n, 0x2000n);
   });
 
-  it("branch single-step is not modelled, and says so", () => {
-    const m = new TestMachine(`
-      mov ecx, 0x1d9
-      mov eax, 2
-      xor edx, edx
-      wrmsr
-      pushfq
-      or qword [rsp], 0x100
-      popfq
-      nop
-      hlt`);
-    const e = assertThrows(() => m.run(), NotModelled);
-    assertEquals(e.manualRef, "SDM 3B §17.4.3");
+  it("BTF: TF traps after taken branches only, and ends with #DB", () => {
+    for (
+      const code of [
+        "nop\njmp there\nnop\nthere: nop\nhlt",
+        "xor eax, eax\njnz never\njz there\nnever: nop\nthere: nop\nhlt",
+        "nop\ncall there\nnop\nthere: nop\nhlt",
+        "lea rax, [there]\nnop\njmp rax\nnop\nthere: nop\nhlt",
+        "lea rax, [there]\npush rax\nnop\nret\nnop\nthere: nop\nhlt",
+        "mov ecx, 0x1d9\nloop there\nnop\nthere: nop\nhlt",
+      ]
+    ) {
+      const m = new TestMachine(`
+        mov ecx, 0x1d9
+        mov eax, 2
+        xor edx, edx
+        wrmsr
+        pushfq
+        or qword [rsp], 0x100
+        popfq
+        ${code}
+      db: mov rbx, [rsp]
+        mov ecx, 0x1d9
+        rdmsr
+        hlt`);
+      setGate(m.hardware, 1, m.at("db"));
+      m.run();
+      assertEquals(m.v.gpr(Gpr.RBX), BigInt(m.at("there")), code);
+      assertEquals(m.v.gpr(Gpr.RAX) & 2n, 0n, "the exception clears BTF");
+      assertEquals(m.v.dr(6) & 0x4000n, 0x4000n);
+    }
   });
 
   it("65,536 transitions without a step are stuck (design law 8)", () => {

@@ -65,8 +65,10 @@ export class LayoutState implements PagedState {
   harvestDirty(visit: (pageIndex: number) => void): void {
     const { flags, words, statePages } = this;
     const tail = words.length * 4;
+    let any = false;
     const take = (page: number): void => {
       if (flags[page] & PageFlag.Dirty) {
+        any = true;
         flags[page] &= ~PageFlag.Dirty;
         visit(statePages + page);
       }
@@ -76,7 +78,8 @@ export class LayoutState implements PagedState {
       for (let i = 0; i < 4; i++) take(w * 4 + i);
     }
     for (let page = tail; page < this.ramPages; page++) take(page);
-    this.owner.dropWriteGrants();
+    // Silent writes are granted to dirty pages only.
+    if (any) this.owner.dropWriteGrants();
   }
 
   restored(): void {
@@ -93,7 +96,9 @@ export class LayoutState implements PagedState {
     }
     if (at < PAGE_SIZE) {
       for (const [name, place] of Object.entries(MACHINE)) {
-        const bytes = name === "step" || name === "idle" ? 8 : 4;
+        const wide = place === MACHINE.step || place === MACHINE.idle ||
+          place === MACHINE.turnEnd;
+        const bytes = wide ? 8 : 4;
         if (at >= place && at < place + bytes) return `machine.${name}`;
       }
       return `machine page +0x${at.toString(16)}`;

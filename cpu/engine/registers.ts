@@ -68,6 +68,7 @@ function places(): RegisterPlace[] {
       "fcs",
       "fds",
       "mxcsr",
+      "pkru",
     ] as const
   ) add(name, VCPU[name], 4);
   for (const name of ["stage2Root", "fip", "fdp"] as const) {

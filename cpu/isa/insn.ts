@@ -59,6 +59,9 @@ export interface MemoryOperand {
   readonly scale: 1 | 2 | 4 | 8;
   /** Sign-extended to 64 bits, as an unsigned bigint; absolute when RIP-relative. */
   readonly displacement: bigint;
+  /** Its halves, for procedures that do without BigInt. */
+  readonly displacementLow: number;
+  readonly displacementHigh: number;
   /** Effective segment after overrides: ES 0 … GS 5. */
   readonly segment: number;
 }

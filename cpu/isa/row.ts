@@ -17,6 +17,7 @@ import type { Feature } from "../arch/cpuid.ts";
  * exception. `Exit`: a VM exit has already replaced the state: nothing to
  * commit. `Stage2`: `cpu.stage2` holds an EPT/NPT fault. `Again`: REP
  * iteration done, RIP stays, counts a step. `Halt`: Done, then idle.
+ * `Yield`: Done, then another vCPU has the turn.
  * `Completed`: state, RIP and step are already as they must be (L0 completed
  * the instruction, task switch, …).
  */
@@ -28,6 +29,7 @@ export const Outcome = {
   Again: 4,
   Halt: 5,
   Completed: 6,
+  Yield: 7,
 } as const;
 export type OutcomeCode = typeof Outcome[keyof typeof Outcome];
 

@@ -18,6 +18,17 @@ export const Fsw = {
   B: 0x8000,
   TOP: 0x3800,
 } as const;
+/** Tags (SDM vol. 1 figure 8-7). */
+export const Tag = { Valid: 0, Zero: 1, Special: 2, Empty: 3 } as const;
+
+/** Tag of a register that is not empty, by its contents. */
+export function tagOf(significand: bigint, high: number): number {
+  const exponent = high & 0x7fff;
+  if (exponent === 0) return significand === 0n ? Tag.Zero : Tag.Special;
+  if (exponent === 0x7fff) return Tag.Special;
+  return significand >> 63n ? Tag.Valid : Tag.Special;
+}
+
 /** Condition code C1: cleared where nothing over- or underflowed. */
 const C1 = 0x200;
 /** Values after FNINIT (SDM vol. 1 table 8-1). */
@@ -53,7 +64,11 @@ function withSummary(fsw: number, fcw: number): number {
 }
 
 /** Writes control and status words; the summary bits follow. */
-export function setControl(cpu: CpuContext, fcw: number, fsw: number): void {
+export function setControl(
+  cpu: Pick<CpuContext, "v">,
+  fcw: number,
+  fsw: number,
+): void {
   const control = (fcw & FCW_WRITABLE) | FCW_FIXED;
   cpu.v.setWord(VCPU.fcw, control);
   cpu.v.setWord(VCPU.fsw, withSummary(fsw & 0xffff, control));

@@ -1,10 +1,10 @@
 /**
- * x87 environments and images, FXSAVE/FXRSTOR and the MXCSR pair (SDM vol. 1
- * §8.1.10, §10.5, vol. 2). x87 registers lie in physical order; ST(i) is
+ * x87 environments and images (SDM vol. 1 §8.1.10, vol. 2); FXSAVE's image is
+ * in fx_image.ts. x87 registers lie in physical order; ST(i) is
  * R[(TOP + i) mod 8]. An area is probed whole before anything is written.
  */
 import { Vector } from "../arch/exceptions.ts";
-import { Cr0, Cr4, Rflags } from "../arch/flags.ts";
+import { Cr0, Rflags } from "../arch/flags.ts";
 import type { CpuContext } from "../context.ts";
 import type { Insn } from "../isa/insn.ts";
 import { type CallFunction, Outcome, type OutcomeCode } from "../isa/row.ts";
@@ -15,27 +15,22 @@ import {
   initialize,
   pendingError,
   setControl,
+  tagOf,
   unavailable,
 } from "./fpu_control.ts";
-import {
-  effectiveOffset,
-  memoryOf,
-  readOperand,
-  writeOperand,
-} from "./operands.ts";
+import { effectiveOffset, memoryOf } from "./operands.ts";
 
 const MASK64 = 0xffff_ffff_ffff_ffffn;
 const MASK32 = 0xffff_ffffn;
 
-/** Bits of MXCSR that exist: DAZ always, MM on AMD (APM vol. 1 §4.2.2). */
-function mxcsrMask(cpu: CpuContext): number {
-  return cpu.model.has("misalignsse") ? 0x2ffff : 0xffff;
-}
-
 // --- environments (SDM vol. 1 figures 8-9 to 8-12)
 
 /** #AC for an x87 or FXSAVE area (SDM 3A §6.15, interrupt 17). */
-function misaligned(cpu: CpuContext, linear: bigint, by: number): boolean {
+export function misaligned(
+  cpu: CpuContext,
+  linear: bigint,
+  by: number,
+): boolean {
   const { v } = cpu;
   if ((linear & BigInt(by - 1)) === 0n || v.cpl !== 3) return false;
   if (!(v.rflags & Rflags.AC) || !(v.cr0 & Cr0.AM)) return false;
@@ -68,8 +63,8 @@ function area(
   return probeAll(cpu, linear, bytes, kind) ? linear : undefined;
 }
 
-/** Last byte, then the whole. */
-function probeAll(
+/** Probes the last byte, then the whole. @returns whether neither faulted */
+export function probeAll(
   cpu: CpuContext,
   linear: bigint,
   bytes: number,
@@ -154,13 +149,9 @@ function loadEnvironment(cpu: CpuContext, linear: bigint, wide: boolean): void {
 }
 
 /** Tag of a non-empty register by its contents: valid 0, zero 1, special 2. */
-function contentTag(cpu: CpuContext, physical: number): number {
+export function contentTag(cpu: CpuContext, physical: number): number {
   const at = VCPU.x87 + physical * 16;
-  const significand = cpu.v.quad(at);
-  const exponent = cpu.v.word(at + 8) & 0x7fff;
-  if (exponent === 0) return significand === 0n ? 1 : 2;
-  if (exponent === 0x7fff) return 2;
-  return significand >> 63n ? 0 : 2;
+  return tagOf(cpu.v.quad(at), cpu.v.word(at + 8));
 }
 
 /** FNSTENV: stores, then masks every exception. */
@@ -188,7 +179,7 @@ export function fldenv(wide: boolean): CallFunction {
 }
 
 /** Byte offset of ST(i) in the register page. */
-function stackRegister(cpu: CpuContext, i: number): number {
+export function stackRegister(cpu: CpuContext, i: number): number {
   const top = (cpu.v.word(VCPU.fsw) >> 11) & 7;
   return VCPU.x87 + ((top + i) & 7) * 16;
 }
@@ -233,156 +224,4 @@ export function frstor(wide: boolean): CallFunction {
     loadEnvironment(cpu, linear, wide);
     return Outcome.Done;
   };
-}
-
-// --- FXSAVE, FXRSTOR (SDM 2A FXSAVE, tables 3-43 to 3-46)
-
-const FX_BYTES = 512;
-
-function fxArea(
-  cpu: CpuContext,
-  insn: Insn,
-  write: boolean,
-): bigint | undefined {
-  const { v, access } = cpu;
-  if (unavailable(cpu)) {
-    access.outcome = Outcome.Fault;
-    return undefined;
-  }
-  access.outcome = 0;
-  const memory = memoryOf(insn);
-  const offset = effectiveOffset(cpu, insn, memory);
-  const linear = access.linear(memory.segment, offset, FX_BYTES, write);
-  if (linear === undefined) return undefined;
-  if (linear & 15n) {
-    // With alignment checking on, #AC takes its place (SDM 2A FXSAVE).
-    if (!misaligned(cpu, linear, 16)) access.outcome = v.raise(Vector.GP, 0);
-    return undefined;
-  }
-  const kind = write ? Access.Write : Access.Read;
-  return probeAll(cpu, linear, FX_BYTES, kind) ? linear : undefined;
-}
-
-/** XMM registers in the image: 16 in 64-bit mode, else 8. */
-const vectorCount = (insn: Insn): number => insn.codeSize === 64 ? 16 : 8;
-
-/** FXSAVE; `long` is FXSAVE64, whose pointers have 64 bits and no selectors. */
-export function fxsave(long: boolean): CallFunction {
-  return (cpu: CpuContext, insn: Insn): OutcomeCode => {
-    const linear = fxArea(cpu, insn, true);
-    if (linear === undefined) return cpu.access.outcome as OutcomeCode;
-    const { v, access } = cpu;
-    const put = (offset: number, size: number, value: bigint): void => {
-      access.write((linear + BigInt(offset)) & MASK64, size, value);
-    };
-    let abridged = 0;
-    const ftw = v.word(VCPU.ftw);
-    for (let i = 0; i < 8; i++) {
-      if (((ftw >>> i * 2) & 3) !== 3) abridged |= 1 << i;
-    }
-    put(0, 2, BigInt(v.word(VCPU.fcw)));
-    put(2, 2, BigInt(v.word(VCPU.fsw)));
-    put(4, 2, BigInt(abridged));
-    put(6, 2, BigInt(v.word(VCPU.fop) & 0x7ff));
-    if (long) {
-      put(8, 8, v.quad(VCPU.fip));
-      put(16, 8, v.quad(VCPU.fdp));
-    } else {
-      put(8, 4, v.quad(VCPU.fip) & MASK32);
-      put(12, 4, BigInt(v.word(VCPU.fcs) & 0xffff));
-      put(16, 4, v.quad(VCPU.fdp) & MASK32);
-      put(20, 4, BigInt(v.word(VCPU.fds) & 0xffff));
-    }
-    put(24, 4, BigInt(v.word(VCPU.mxcsr)));
-    put(28, 4, BigInt(mxcsrMask(cpu)));
-    for (let i = 0; i < 8; i++) {
-      const at = stackRegister(cpu, i);
-      put(32 + i * 16, 8, v.quad(at));
-      put(40 + i * 16, 8, v.quad(at + 8) & 0xffffn);
-    }
-    if ((v.cr4 & Cr4.OSFXSR) === 0) return Outcome.Done;
-    for (let i = 0; i < vectorCount(insn); i++) {
-      const at = VCPU.vector + i * 64;
-      put(160 + i * 16, 8, v.quad(at));
-      put(168 + i * 16, 8, v.quad(at + 8));
-    }
-    return Outcome.Done;
-  };
-}
-
-/** FXRSTOR: #GP(0) for reserved MXCSR bits, before anything changes. */
-export function fxrstor(long: boolean): CallFunction {
-  return (cpu: CpuContext, insn: Insn): OutcomeCode => {
-    const linear = fxArea(cpu, insn, false);
-    if (linear === undefined) return cpu.access.outcome as OutcomeCode;
-    const { v, access } = cpu;
-    const get = (offset: number, size: number): bigint =>
-      access.read((linear + BigInt(offset)) & MASK64, size);
-    const vectors = (v.cr4 & Cr4.OSFXSR) !== 0;
-    const mxcsr = Number(get(24, 4));
-    if (vectors && (mxcsr & ~mxcsrMask(cpu)) !== 0) {
-      return v.raise(Vector.GP, 0);
-    }
-    const abridged = Number(get(4, 1));
-    setControl(cpu, Number(get(0, 2)), Number(get(2, 2)));
-    v.setWord(VCPU.fop, Number(get(6, 2)) & 0x7ff);
-    if (long) {
-      v.setQuad(VCPU.fip, get(8, 8));
-      v.setQuad(VCPU.fdp, get(16, 8));
-    } else {
-      v.setQuad(VCPU.fip, get(8, 4));
-      v.setWord(VCPU.fcs, Number(get(12, 2)));
-      v.setQuad(VCPU.fdp, get(16, 4));
-      v.setWord(VCPU.fds, Number(get(20, 2)));
-    }
-    for (let i = 0; i < 8; i++) {
-      const at = stackRegister(cpu, i);
-      v.setQuad(at, get(32 + i * 16, 8));
-      v.setQuad(at + 8, get(40 + i * 16, 2));
-    }
-    let tags = 0;
-    for (let i = 0; i < 8; i++) {
-      const empty = (abridged & 1 << i) === 0;
-      tags |= (empty ? 3 : contentTag(cpu, i)) << i * 2;
-    }
-    v.setWord(VCPU.ftw, tags);
-    if (!vectors) return Outcome.Done;
-    v.setWord(VCPU.mxcsr, mxcsr);
-    for (let i = 0; i < vectorCount(insn); i++) {
-      const at = VCPU.vector + i * 64;
-      v.setQuad(at, get(160 + i * 16, 8));
-      v.setQuad(at + 8, get(168 + i * 16, 8));
-    }
-    return Outcome.Done;
-  };
-}
-
-/** #UD and #NM rules of SSE state instructions (SDM 3A table 2-2, §13.1). */
-function sseUnavailable(cpu: CpuContext): boolean {
-  const { v } = cpu;
-  if ((v.cr0 & Cr0.EM) !== 0 || (v.cr4 & Cr4.OSFXSR) === 0) {
-    v.raise(Vector.UD);
-    return true;
-  }
-  if (v.cr0 & Cr0.TS) {
-    v.raise(Vector.NM);
-    return true;
-  }
-  return false;
-}
-
-/** LDMXCSR. */
-export function ldmxcsr(cpu: CpuContext, insn: Insn): OutcomeCode {
-  if (sseUnavailable(cpu)) return Outcome.Fault;
-  const value = Number(readOperand(cpu, insn, 0, 32));
-  if (cpu.access.outcome !== 0) return cpu.access.outcome as OutcomeCode;
-  if ((value & ~mxcsrMask(cpu)) !== 0) return cpu.v.raise(Vector.GP, 0);
-  cpu.v.setWord(VCPU.mxcsr, value);
-  return Outcome.Done;
-}
-
-/** STMXCSR. */
-export function stmxcsr(cpu: CpuContext, insn: Insn): OutcomeCode {
-  if (sseUnavailable(cpu)) return Outcome.Fault;
-  return writeOperand(cpu, insn, 0, BigInt(cpu.v.word(VCPU.mxcsr)), 32);
 }

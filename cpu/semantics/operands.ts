@@ -18,7 +18,18 @@ import type { OutcomeCode } from "../isa/row.ts";
 
 /** All ones at a size in bits. */
 export function sizeMask(size: number): bigint {
-  return (1n << BigInt(size)) - 1n;
+  switch (size) {
+    case 8:
+      return 0xffn;
+    case 16:
+      return 0xffffn;
+    case 32:
+      return 0xffff_ffffn;
+    case 64:
+      return 0xffff_ffff_ffff_ffffn;
+    default:
+      return (1n << BigInt(size)) - 1n;
+  }
 }
 
 /** Offset of the instruction's memory operand, truncated to the address size. */

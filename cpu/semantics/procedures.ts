@@ -15,9 +15,9 @@ import { effectiveOffset, memoryOf, sizeMask } from "./operands.ts";
 const { RAX, RCX, RDX, RBX, RSP, RBP } = Gpr;
 const MASK64 = sizeMask(64);
 
-/** PAUSE once nothing intercepted it. */
-export function nothing(): OutcomeCode {
-  return Outcome.Done;
+/** PAUSE once nothing intercepted it: who spins waits for another vCPU. */
+export function pause(): OutcomeCode {
+  return Outcome.Yield;
 }
 
 /** CLD. */

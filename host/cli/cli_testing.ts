@@ -84,6 +84,7 @@ function toyInspector(kernel: Kernel): Inspector {
   const hex = (value: number): string => `0x${value.toString(16)}`;
   return {
     cpus: 1,
+    turn: 0,
     registers: () => [
       ...Array.from({ length: 8 }, (_, i) => ({
         name: `r${i}`,

@@ -38,7 +38,11 @@ export const VIEW_OPTIONS: readonly OptionSpec[] = [
     doc: "show physical memory, as 0x1000+64",
     many: true,
   },
-  { name: "vcpu", value: "N", doc: "which vCPU (default 0)" },
+  {
+    name: "vcpu",
+    value: "N",
+    doc: "which vCPU (default: the one that has the turn)",
+  },
   { name: "symbols", value: "FILE", doc: "an ELF image to take symbols from" },
 ];
 
@@ -64,7 +68,6 @@ export function showMoment(
     regs: args.has("regs") || !asked,
     disasm: args.has("disasm") || !asked,
   };
-  const cpu = args.whole("vcpu", 0) ?? 0;
   const inspector = machines.inspector(
     kernel,
     symbolsOf(timeline.tape, args, context),
@@ -74,6 +77,8 @@ export function showMoment(
       "look into the machine: it has no CPU that this host can read",
     );
   }
+  const turn = inspector?.turn ?? 0;
+  const cpu = args.whole("vcpu", 0) ?? turn;
   if (inspector !== undefined && cpu >= inspector.cpus) {
     throw new UsageError(
       `--vcpu ${cpu}: the machine has ${inspector.cpus}, counted from 0`,
@@ -83,7 +88,13 @@ export function showMoment(
   const time = kernel.moment.time;
   const events = timeline.events(moment.step, moment.step + 1);
   if (args.has("json")) {
-    printJson(io, { moment, time, ...view, events: events.map(eventToJson) });
+    printJson(io, {
+      moment,
+      time,
+      ...(inspector === undefined ? {} : { vcpu: cpu, turn }),
+      ...view,
+      events: events.map(eventToJson),
+    });
     return;
   }
   io.out(
@@ -91,6 +102,10 @@ export function showMoment(
       grouped(timeline.end)
     } steps, virtual time ${grouped(time)} ns\n`,
   );
+  if (inspector !== undefined && inspector.cpus > 1) {
+    const has = cpu === turn ? "has the turn" : `vCPU ${turn} has the turn`;
+    io.out(`vCPU ${cpu} of ${inspector.cpus}, ${has}\n`);
+  }
   if (view?.registers !== undefined) {
     io.out(
       "\nregisters:\n" +

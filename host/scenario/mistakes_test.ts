@@ -39,7 +39,7 @@ describe("a mistake is reported at its place:", () => {
       "machine:\n  cpu: qemu64\n  memroy: 64MiB\n",
       "a.yml:3:3: machine.memroy: ",
       'unknown key "memroy"',
-      "accepted are cpu, memory, cpus, platform, seed",
+      "accepted are cpu, memory, cpus, quantum, platform, seed",
       "did you mean memory?",
     ],
     [
@@ -65,7 +65,7 @@ describe("a mistake is reported at its place:", () => {
       "wrong platform",
       "machine: {platform: pcs}",
       "a.yml:1:21: machine.platform: ",
-      "pc, none",
+      "pc, lean, none",
     ],
     [
       "size without unit",

@@ -49,6 +49,8 @@ export const MEMORY_LIMITS: readonly [number, number] = [
 ];
 /** Most vCPUs a scenario can name; what a machine supports it says itself. */
 const MAX_CPUS = 64;
+/** Most steps of a vCPU's turn. */
+const MAX_QUANTUM = 2 ** 20;
 const MAX_U64 = 0xffff_ffff_ffff_ffffn;
 const ANY_STEP = Number.MAX_SAFE_INTEGER;
 
@@ -117,6 +119,7 @@ const machine = record({
   cpu: wordShape("a CPU model with flags, as skylake-server,-pcid"),
   memory: size,
   cpus: whole("how many vCPUs", 1, MAX_CPUS),
+  quantum: whole("the steps of a vCPU's turn", 1, MAX_QUANTUM),
   platform: oneOf(PLATFORMS),
   seed,
 }, "machine");

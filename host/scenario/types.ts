@@ -11,7 +11,7 @@ export const RECORD_POLICIES = ["inputs", "boundaries", "full"] as const;
 export type RecordPolicy = typeof RECORD_POLICIES[number];
 
 /** Which plugins a machine has before the scenario adds its own. */
-export const PLATFORMS = ["pc", "none"] as const;
+export const PLATFORMS = ["pc", "lean", "none"] as const;
 /** One of {@link PLATFORMS}. */
 export type Platform = typeof PLATFORMS[number];
 
@@ -39,6 +39,8 @@ export interface MachineSpec {
   /** Bytes of RAM, a multiple of 4096. */
   readonly memory: number;
   readonly cpus: number;
+  /** Steps of a vCPU's turn, where a machine has several; if not the usual. */
+  readonly quantum?: number;
   readonly platform: Platform;
   /** u64 from which every plugin's random stream is derived. */
   readonly seed: bigint;

@@ -105,12 +105,16 @@ class Record implements Insn {
   }
 }
 
+const BEGINNINGS = 4096;
+
 class IcedDecoder implements InstructionDecoder {
   notModelled = "";
   private readonly options: number;
   private readonly instruction = new Instruction();
   private readonly padded = new Uint8Array(MAX_LENGTH);
   private readonly codes: (CodeInfo | undefined)[] = [];
+  /** Answers of `goesOn`, which ends of pages ask for again and again. */
+  private readonly beginnings = new Map<string, boolean>();
 
   constructor(private readonly model: CpuModel) {
     this.options = decoderOptions(model);
@@ -167,6 +171,17 @@ class IcedDecoder implements InstructionDecoder {
    * left out, so that the 15-byte limit plays no part.
    */
   private goesOn(bytes: Uint8Array, codeSize: ModeSize): boolean {
+    const key = `${codeSize}:${bytes.join()}`;
+    let answer = this.beginnings.get(key);
+    if (answer === undefined) {
+      answer = this.mayGoOn(bytes, codeSize);
+      if (this.beginnings.size >= BEGINNINGS) this.beginnings.clear();
+      this.beginnings.set(key, answer);
+    }
+    return answer;
+  }
+
+  private mayGoOn(bytes: Uint8Array, codeSize: ModeSize): boolean {
     const { padded } = this;
     const core = withoutIdlePrefixes(bytes, codeSize === 64);
     if (core.length === MAX_LENGTH) return false;
@@ -301,11 +316,14 @@ class IcedDecoder implements InstructionDecoder {
     const { instruction } = this;
     const base = addressRegister(instruction.memoryBase);
     const onStack = base === 4 || base === 5; // rSP, rBP
+    const displacement = BigInt.asUintN(64, instruction.memoryDisplacement);
     return {
       base,
       index: addressRegister(instruction.memoryIndex),
       scale: instruction.memoryIndexScale as 1 | 2 | 4 | 8,
-      displacement: BigInt.asUintN(64, instruction.memoryDisplacement),
+      displacement,
+      displacementLow: Number(displacement & MASKS[32]),
+      displacementHigh: Number(displacement >> 32n),
       segment: this.segmentOf(long, onStack ? Seg.SS : Seg.DS),
     };
   }

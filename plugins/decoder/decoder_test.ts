@@ -104,6 +104,8 @@ Deno.test("memory operands", () => {
     index: 14,
     scale: 4,
     displacement: 0xffff_ffff_ffff_fff0n,
+    displacementLow: 0xffff_fff0,
+    displacementHigh: 0xffff_ffff,
     segment: Seg.DS,
   });
   assertEquals([sib.operandSize, sib.addressSize], [32, 64]);
@@ -115,6 +117,8 @@ Deno.test("memory operands", () => {
     index: 6,
     scale: 1,
     displacement: 0n,
+    displacementLow: 0,
+    displacementHigh: 0,
     segment: Seg.DS,
   });
   assertEquals(insn("2e8b00", { bits: 32 }).memory?.segment, Seg.CS);

@@ -255,6 +255,17 @@ export interface L2Fetch {
   readonly policy: PolicyWalk;
 }
 
+/** L2's code at an address, for a decoder. */
+export interface L2Code {
+  readonly linear: bigint;
+  /** Up to 15 bytes: as many as L2's paging and L1's EPT map. */
+  readonly bytes: Uint8Array;
+  readonly codeSize: 16 | 32 | 64;
+  readonly stackSize: 16 | 32 | 64;
+  /** Real-address or virtual-8086 mode. */
+  readonly real: boolean;
+}
+
 /** Where an extension registers itself. */
 export interface NestedVmx {
   /** @throws ConfigError when there is one already */
@@ -265,6 +276,11 @@ export interface NestedVmx {
    * @returns undefined where L2's paging does not translate, and without vmcs12
    */
   fetchPolicy(cpu: number, rip: bigint): L2Fetch | undefined;
+  /**
+   * What lies at CS offset `rip` of L2 and how it is decoded; as fetchPolicy.
+   * @returns undefined too where no instruction reaches the next page
+   */
+  codeAcross(cpu: number, rip: bigint): L2Code | undefined;
 }
 /** Token of nested VMX. */
 export const Nested = defineService<NestedVmx>("hypervisor.nested", {

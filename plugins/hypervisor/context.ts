@@ -2,7 +2,7 @@
  * The NestedContext that extensions get, and shadow filling for everybody. A
  * context is made for one exit and holds no state.
  */
-import { Rflags } from "../../cpu/arch/flags.ts";
+import { Cr3, Rflags } from "../../cpu/arch/flags.ts";
 import { Interruptibility, PAGE_SIZE } from "../../cpu/layout.ts";
 import {
   effectiveControls,
@@ -112,7 +112,7 @@ export function pagingState(l0: L0): PagingState {
   const read = (field: number): number => Number(l0.operations.vmread(field));
   return {
     cr0: read(F.GuestCr0),
-    cr3: read(F.GuestCr3),
+    cr3: Number(l0.operations.vmread(F.GuestCr3) & Cr3.ADDRESS),
     cr4: read(F.GuestCr4),
     efer: read(F.GuestEfer),
   };

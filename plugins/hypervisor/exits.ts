@@ -7,8 +7,10 @@ import { NotModelled } from "../../core/mod.ts";
 import { cpuid } from "../../cpu/arch/cpuid.ts";
 import { Vector } from "../../cpu/arch/exceptions.ts";
 import { Cr0, Cr4, Efer } from "../../cpu/arch/flags.ts";
+import { MsrSlot } from "../../cpu/arch/msr.ts";
 import { TRIPLE_FAULT_EXIT } from "../../cpu/engine/executor.ts";
-import { Gpr } from "../../cpu/layout.ts";
+import { Gpr, VCPU } from "../../cpu/layout.ts";
+import { xsetbv, xsetbvValue } from "../../cpu/semantics/system/information.ts";
 import {
   effectiveControls,
   ENTRY_FAILURE,
@@ -107,6 +109,13 @@ function exitOfL1(l0: L0, reason: number, field: number): void {
       return wrmsr(l0);
     case ExitReason.ControlRegister:
       return controlRegister(l0);
+    case ExitReason.Xsetbv:
+      // XCR0 is L1's: L0 uses no state that it controls.
+      if (xsetbvValue(l0.cpu) === undefined) {
+        return injectException(l0, Vector.GP, 0);
+      }
+      xsetbv(l0.cpu);
+      return complete(l0);
     case ExitReason.Invd:
       return complete(l0);
     case ExitReason.Vmfunc:
@@ -129,6 +138,8 @@ function doCpuid(l0: L0): void {
       cpuIndex: cpu.index,
       cpuCount: cpu.layout.cpus,
       cr4: Number(ops.vmread(F.GuestCr4)),
+      xcr0: Number(cpu.v.quad(VCPU.xcr0)),
+      xss: Number(cpu.v.msr(MsrSlot.Xss)),
       apicEnabled: (apicBase & 0x800n) !== 0n,
       longMode: (Number(ops.vmread(F.GuestEfer)) & Efer.LMA) !== 0 &&
         (Number(ops.vmread(F.GuestCsAttributes)) & 1 << 13) !== 0,

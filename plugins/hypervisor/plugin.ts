@@ -34,7 +34,7 @@ import {
   ShadowFilled,
 } from "./api.ts";
 import { onExit } from "./exits.ts";
-import { fetchPolicy } from "./inspection.ts";
+import { codeAcross, fetchPolicy } from "./inspection.ts";
 import { PagePool } from "./memory.ts";
 import { type L0, NO_POINTER } from "./nested_state.ts";
 import { ShadowTables } from "./shadow.ts";
@@ -112,6 +112,12 @@ export const hypervisor = definePlugin({
   },
   setup({ use, provide, state, stop }) {
     const { hardware } = use;
+    if (hardware.cpus.length > 1) {
+      throw new ConfigError(
+        `start hypervisor: the machine has ${hardware.cpus.length} vCPUs and ` +
+          "L0 drives one; write cpus: 1",
+      );
+    }
     const reservedPages = L0_RESERVE_BYTES / PAGE_SIZE;
     const { ramPages } = hardware.physical;
     const guestPages = ramPages - reservedPages;
@@ -216,6 +222,7 @@ export const hypervisor = definePlugin({
         extension = by;
       },
       fetchPolicy: (cpu, rip) => fetchPolicy(l0Of(cpu), rip),
+      codeAcross: (cpu, rip) => codeAcross(l0Of(cpu), rip),
     });
     return undefined;
   },

@@ -141,7 +141,7 @@ export function setReadExits(l0: L0, bitmap: number): void {
 function takeGuestState(v: Vcpu): [number, bigint][] {
   const fields: [number, bigint][] = [
     [F.GuestCr0, BigInt((v.cr0 | CR0_OWNED) >>> 0)],
-    [F.GuestCr3, BigInt(v.cr3)],
+    [F.GuestCr3, v.cr3Full],
     [F.GuestCr4, BigInt((v.cr4 | CR4_OWNED) >>> 0)],
     [F.Cr0Shadow, BigInt(v.cr0)],
     [F.Cr4Shadow, BigInt(v.cr4)],
@@ -208,7 +208,8 @@ function writeHostState(l0: L0): void {
 function writeControls01(l0: L0, hardware: VmxCapabilities): void {
   const { operations: ops, cells, cpu } = l0;
   const secondary = Secondary.Ept | Secondary.UnrestrictedGuest |
-    Secondary.Vpid | Secondary.Rdtscp | Secondary.Invpcid;
+    Secondary.Vpid | Secondary.Rdtscp | Secondary.Invpcid |
+    Secondary.EnableXsaves;
   const long = (cpu.v.efer & Efer.LMA) !== 0 &&
     (Number(ops.vmread(F.GuestEfer)) & Efer.LMA) !== 0;
   const fields: [number, number][] = [

@@ -29,6 +29,7 @@ const PASSED = [
   F.IoBitmapB,
   F.TscOffset,
   F.TscMultiplier,
+  F.XssExitingBitmap,
   F.ExceptionBitmap,
   F.PageFaultErrorMask,
   F.PageFaultErrorMatch,

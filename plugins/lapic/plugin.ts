@@ -1,13 +1,14 @@
 /**
- * Local APIC in xAPIC mode (SDM 3A ch. 11): priorities, LVT, timer (one-shot
- * and periodic), inter-processor interrupts, and the ExtINT path from the 8259
- * pair through LINT0. The timer counts virtual nanoseconds (a 1-GHz bus clock)
- * over its divisor.
+ * Local APICs, one for each vCPU (SDM 3A ch. 11): xAPIC registers in memory,
+ * x2APIC registers as MSRs, IPIs between them, messages of the IOAPIC, timers,
+ * and the 8259 pair at every LINT0.
  *
- * LINT0 starts as ExtINT, LINT1 as NMI and the APIC enabled, as firmware leaves
- * them (platform.md). x2APIC and the TSC-deadline mode are not offered.
+ * The bootstrap processor's starts as firmware leaves it: enabled, LINT0 as
+ * ExtINT, LINT1 as NMI (platform.md). Which unit an access in memory reaches is
+ * the vCPU's whose turn it is and IA32_APIC_BASE's of that one.
  */
 import {
+  bool,
   definePlugin,
   NotModelled,
   optional,
@@ -17,389 +18,217 @@ import {
   u64,
   wordsOf,
 } from "../../core/mod.ts";
+import { MsrSlot } from "../../cpu/arch/msr.ts";
 import { Devices } from "../../cpu/devices.ts";
 import { HardwareAccess, Interrupts } from "../../cpu/hardware.ts";
-import { EventRequest } from "../../cpu/layout.ts";
+import { MAX_CPUS } from "../../cpu/layout.ts";
 import { Pic } from "../pic8259/api.ts";
-import { LapicAccepted, LapicTimerExpired } from "./api.ts";
+import {
+  type ApicMessage,
+  Apics,
+  DeliveryMode,
+  LapicAccepted,
+  LapicTimerExpired,
+} from "./api.ts";
+import { firmwareRegisters, XAPIC_REGISTERS } from "./registers.ts";
+import { Base, DEFAULT_BASE, LocalApic } from "./unit.ts";
 
-/** Register offsets / 16 (SDM 3A table 11-1). */
-const R = {
-  Id: 0x02,
-  Version: 0x03,
-  Tpr: 0x08,
-  Apr: 0x09,
-  Ppr: 0x0a,
-  Eoi: 0x0b,
-  Ldr: 0x0d,
-  Dfr: 0x0e,
-  Svr: 0x0f,
-  Isr: 0x10,
-  Tmr: 0x18,
-  Irr: 0x20,
-  Esr: 0x28,
-  Cmci: 0x2f,
-  IcrLow: 0x30,
-  IcrHigh: 0x31,
-  LvtTimer: 0x32,
-  LvtThermal: 0x33,
-  LvtPerf: 0x34,
-  Lint0: 0x35,
-  Lint1: 0x36,
-  LvtError: 0x37,
-  InitialCount: 0x38,
-  CurrentCount: 0x39,
-  Divide: 0x3e,
-} as const;
-const BASE = 0xfee00000;
 const APIC_BASE_MSR = 0x1b;
-const BASE_BSP = 0x100n;
-const BASE_EXTD = 0x400n;
-const BASE_ENABLE = 0x800n;
-const MASKED = 1 << 16;
-const SOFTWARE_ENABLE = 0x100;
-const PERIODIC = 1 << 17;
-/** Delivery modes (SDM 3A §11.5.1). */
-const Mode = {
-  Fixed: 0,
-  Lowest: 1,
-  Smi: 2,
-  Nmi: 4,
-  Init: 5,
-  Sipi: 6,
-  ExtInt: 7,
-};
-/** Error status bits (SDM 3A figure 11-9). */
-const ESR_SEND_ILLEGAL = 0x20;
-const ESR_RECEIVED_ILLEGAL = 0x40;
-const ESR_ILLEGAL_REGISTER = 0x80;
-const MANUAL_LVT = "SDM 3A §11.5.1";
-const VERSION = 0x50014;
-/** Writable bits of each LVT register. */
-const LVT_MASK: { readonly [register: number]: number } = {
-  [R.LvtTimer]: 0x300ff,
-  [R.LvtThermal]: 0x107ff,
-  [R.LvtPerf]: 0x107ff,
-  [R.Lint0]: 0x1a7ff,
-  [R.Lint1]: 0x1a7ff,
-  [R.LvtError]: 0x100ff,
-};
+const TSC_DEADLINE_MSR = 0x6e0;
+const X2APIC_FIRST = 0x800;
+const X2APIC_LAST = 0x8ff;
+const PAGE = 0xfffn;
+const MASK64 = 0xffff_ffff_ffff_ffffn;
+/** Destination shorthands of the ICR. */
+const Shorthand = { None: 0, Self: 1, All: 2, AllButSelf: 3 } as const;
 
-/** Registers that exist (table 11-1); ISR, TMR and IRR have eight words each. */
-const REGISTERS: ReadonlySet<number> = new Set(
-  Object.values(R).filter((register) => register !== R.Cmci).flatMap((first) =>
-    first === R.Isr || first === R.Tmr || first === R.Irr
-      ? Array.from({ length: 8 }, (_, i) => first + i)
-      : [first]
-  ),
-);
-
-/** Local APIC. */
+/** Local APICs. */
 export const lapic = definePlugin({
   name: "lapic",
-  version: "1.0.0",
-  doc: "Local APIC (xAPIC): timer, IPIs, ExtINT from the 8259 pair",
+  version: "2.0.0",
+  doc: "Local APICs (xAPIC, x2APIC): timers, IPIs, the 8259 pair at LINT0",
   role: "participant",
   needs: { hardware: HardwareAccess, devices: Devices, pic: optional(Pic) },
-  provides: { interrupts: Interrupts },
+  provides: { interrupts: Interrupts, bus: Apics },
   emits: [LapicAccepted, LapicTimerExpired],
-  timers: ["timer"],
+  timers: [
+    "timer0",
+    "timer1",
+    "timer2",
+    "timer3",
+    "timer4",
+    "timer5",
+    "timer6",
+    "timer7",
+  ],
   state: {
-    units: tableOf(1, {
-      base: u64("IA32_APIC_BASE", BigInt(BASE) | BASE_ENABLE | BASE_BSP),
+    intr: bool("Level of the 8259 pair's INTR line as seen last"),
+    units: tableOf(MAX_CPUS, {
+      base: u64("IA32_APIC_BASE", BigInt(DEFAULT_BASE) | Base.Enable),
       registers: wordsOf(64, "By offset / 16"),
       timerFrom: u53("Virtual time at which the timer held timerCount"),
       timerCount: u32("Count then; 0 = the timer stands"),
+      deadline: u64("IA32_TSC_DEADLINE; 0 = not armed"),
       esrLatch: u32("Errors since the last write to the ESR"),
     }, "Local APICs, by vCPU"),
   },
   setup({ use, provide, state, emit, timer, clock }) {
-    const { hardware } = use;
-    const present = hardware.model.has("apic");
-    const unit = state.units[0];
-    const r = unit.registers;
-    reset();
-
-    function reset(): void {
-      r.fill(0);
-      r[R.Version] = VERSION;
-      r[R.Dfr] = 0xffffffff;
-      r[R.Svr] = 0x1ff;
-      for (const lvt of Object.keys(LVT_MASK)) r[Number(lvt)] = MASKED;
-      r[R.Lint0] = Mode.ExtInt << 8;
-      r[R.Lint1] = Mode.Nmi << 8;
+    const { hardware, pic } = use;
+    const { cpus, model, physical } = hardware;
+    const present = model.has("apic");
+    const timers = [
+      timer.timer0,
+      timer.timer1,
+      timer.timer2,
+      timer.timer3,
+      timer.timer4,
+      timer.timer5,
+      timer.timer6,
+      timer.timer7,
+    ];
+    // A timer that no vCPU has never fires, but must have its handler.
+    for (const unused of timers.slice(cpus.length)) {
+      unused.run(() => undefined);
     }
-    const enabled = (): boolean => present && (unit.base & BASE_ENABLE) !== 0n;
-    const working = (): boolean =>
-      enabled() && (r[R.Svr] & SOFTWARE_ENABLE) !== 0;
-    /** Highest vector set in a 256-bit register, or -1. */
-    const highest = (first: number): number => {
-      for (let i = 7; i >= 0; i--) {
-        const word = r[first + i];
-        if (word) return i * 32 + 31 - Math.clz32(word);
-      }
-      return -1;
-    };
-    const setBit = (first: number, vector: number, on: boolean): void => {
-      const bit = 1 << (vector & 31);
-      if (on) r[first + (vector >> 5)] |= bit;
-      else r[first + (vector >> 5)] &= ~bit;
-    };
-    /** SDM 3A §11.8.3.1. */
-    const ppr = (): number => {
-      const serving = Math.max(highest(R.Isr), 0);
-      const tpr = r[R.Tpr] & 0xff;
-      return tpr >> 4 >= serving >> 4 ? tpr : serving & 0xf0;
-    };
-    const deliverable = (): number => {
-      if (!working()) return -1;
-      const vector = highest(R.Irr);
-      return vector >= 0 && vector >> 4 > ppr() >> 4 ? vector : -1;
-    };
-    /** The 8259 pair reaches the vCPU directly, or through LINT0 as ExtINT. */
-    const external = (): boolean => {
-      if (!use.pic?.asserted) return false;
-      if (!enabled()) return true;
-      const lint0 = r[R.Lint0];
-      if (lint0 & MASKED) return false;
-      if (((lint0 >> 8) & 7) !== Mode.ExtInt) {
-        throw new NotModelled("LINT0 in another mode than ExtINT", MANUAL_LVT);
-      }
-      return true;
-    };
-    const update = (): void =>
-      hardware.setInterruptLine(0, deliverable() >= 0 || external());
-    use.pic?.connect(update);
+    const eoiHandlers: ((vector: number) => void)[] = [];
 
-    const fail = (error: number): void => {
-      unit.esrLatch |= error;
-      const lvt = r[R.LvtError];
-      // An illegal vector there would only be the next error of the same kind.
-      if (lvt & MASKED) return;
-      if ((lvt & 0xff) < 16) unit.esrLatch |= ESR_RECEIVED_ILLEGAL;
-      else accept(lvt & 0xff, false);
-    };
-    const accept = (vector: number, level: boolean): void => {
-      if (vector < 16) {
-        fail(ESR_RECEIVED_ILLEGAL);
+    const deliver = (targets: readonly LocalApic[], m: ApicMessage): void => {
+      if (m.mode !== DeliveryMode.LowestPriority || targets.length < 2) {
+        for (const unit of targets) unit.deliver(m.mode, m.vector, m.level);
         return;
       }
-      if (!working()) return;
-      setBit(R.Irr, vector, true);
-      setBit(R.Tmr, vector, level);
-      emit(LapicAccepted, { cpu: 0, vector, level });
-      update();
+      // SDM 3A §11.6.2.4; among equals the lowest vCPU, so that replays agree.
+      const lowest = targets.reduce((a, b) => b.ppr < a.ppr ? b : a);
+      lowest.deliver(m.mode, m.vector, m.level);
     };
-    const deliver = (mode: number, vector: number, level: boolean): void => {
-      switch (mode) {
-        case Mode.Fixed:
-        case Mode.Lowest:
-          accept(vector, level);
-          break;
-        case Mode.Nmi:
-          hardware.request(0, EventRequest.Nmi);
-          break;
-        case Mode.Init:
-          hardware.request(0, EventRequest.Init);
-          break;
-        case Mode.Sipi:
-          break; // Only a vCPU in wait-for-SIPI listens; the only one is running.
-        default:
-          throw new NotModelled(
-            `local APIC delivery mode ${mode}`,
-            "SDM 3A §11.5.1",
-          );
-      }
+    const send = (
+      from: number,
+      message: ApicMessage,
+      shorthand: number,
+    ): void => {
+      const targets = units.filter((unit, cpu) => {
+        switch (shorthand) {
+          case Shorthand.Self:
+            return cpu === from;
+          case Shorthand.All:
+            return unit.enabled;
+          case Shorthand.AllButSelf:
+            return cpu !== from && unit.enabled;
+          default:
+            return unit.isMeant(message);
+        }
+      });
+      deliver(targets, message);
     };
-    /** SDM 3A §11.6.2: does a destination mean this APIC? */
-    const meansUs = (low: number, high: number): boolean => {
-      const shorthand = (low >> 18) & 3;
-      if (shorthand) return shorthand !== 3;
-      const destination = high >>> 24;
-      if (!(low & 1 << 11)) {
-        return destination === r[R.Id] >>> 24 || destination === 0xff;
-      }
-      const ldr = r[R.Ldr] >>> 24;
-      if (r[R.Dfr] >>> 28 === 0xf) return (destination & ldr) !== 0;
-      return destination >> 4 === ldr >> 4 && (destination & ldr & 0xf) !== 0;
-    };
-    const sendIpi = (): void => {
-      const low = r[R.IcrLow];
-      const mode = (low >> 8) & 7;
-      const vectored = mode === Mode.Fixed || mode === Mode.Lowest;
-      if (vectored && (low & 0xff) < 16) {
-        fail(ESR_SEND_ILLEGAL);
-        return;
-      }
-      if (!meansUs(low, r[R.IcrHigh])) return;
-      const deassert = (low & 0xc000) === 0x8000;
-      if (mode === Mode.Init && deassert) return;
-      deliver(mode, low & 0xff, false);
-    };
+    const units: readonly LocalApic[] = cpus.map((_, cpu) =>
+      new LocalApic(state.units[cpu], {
+        cpu,
+        model,
+        clock,
+        timer: timers[cpu],
+        pic,
+        intr: () => state.intr,
+        tsc: () =>
+          BigInt(clock.now()) + cpus[cpu].v.msr(MsrSlot.TscAdjust) & MASK64,
+        setLine: (asserted) => hardware.setInterruptLine(cpu, asserted),
+        request: (event) => hardware.request(cpu, event),
+        startUp: (vector) => hardware.startUp(cpu, vector),
+        send: (message, shorthand) => send(cpu, message, shorthand),
+        broadcastEoi: (vector) => {
+          for (const handler of eoiHandlers) handler(vector);
+        },
+        accepted: (vector, level) =>
+          emit(LapicAccepted, { cpu, vector, level }),
+        timerExpired: (lvt) => emit(LapicTimerExpired, { cpu, lvt }),
+      })
+    );
+    state.units[0].base |= Base.Bsp;
+    firmwareRegisters(state.units[0].registers);
+    // A CPU without APIC has the pair at its INTR pin.
+    if (!present) { for (const unit of state.units) unit.base = 0n; }
 
-    // --- timer
-    const divisor = (): number => {
-      const code = (r[R.Divide] & 3) | (r[R.Divide] >> 1 & 4);
-      return code === 7 ? 1 : 2 << code;
-    };
-    const due = (): number => unit.timerFrom + unit.timerCount * divisor();
-    const arm = (): void => {
-      if (unit.timerCount === 0) timer.timer.cancel();
-      else timer.timer.at(due());
-    };
-    const remaining = (): number => {
-      const passed = Math.floor((clock.now() - unit.timerFrom) / divisor());
-      return Math.max(0, unit.timerCount - passed);
-    };
-    /** Counts on from `count` now. */
-    const restart = (count: number): void => {
-      unit.timerFrom = clock.now();
-      unit.timerCount = count;
-      arm();
-    };
-    timer.timer.run(() => {
-      const lvt = r[R.LvtTimer];
-      emit(LapicTimerExpired, { cpu: 0, lvt });
-      unit.timerFrom = due();
-      unit.timerCount = lvt & PERIODIC ? r[R.InitialCount] : 0;
-      arm();
-      if (!(lvt & MASKED)) accept(lvt & 0xff, false);
-      return undefined;
+    pic?.connect(() => {
+      const asserted = pic.asserted;
+      if (asserted !== state.intr) {
+        state.intr = asserted;
+        for (const unit of units) unit.pin();
+      }
+      for (const unit of units) unit.update();
     });
 
-    const read = (register: number): number => {
-      switch (register) {
-        case R.Ppr:
-          return ppr();
-        case R.CurrentCount:
-          return remaining();
-        case R.Eoi:
-          return 0;
-        default:
-          return r[register];
-      }
-    };
-    const write = (register: number, value: number): void => {
-      switch (register) {
-        case R.Id:
-        case R.Ldr:
-          r[register] = value & 0xff000000;
-          break;
-        case R.Tpr:
-          r[R.Tpr] = value & 0xff;
-          break;
-        case R.Eoi: {
-          const vector = highest(R.Isr);
-          if (vector >= 0) setBit(R.Isr, vector, false);
-          break;
-        }
-        case R.Dfr:
-          r[R.Dfr] = value | 0x0fffffff;
-          break;
-        case R.Svr:
-          r[R.Svr] = value & 0x3ff;
-          // SDM 3A §11.4.7.2: a software-disabled APIC masks its LVT.
-          if (!(value & SOFTWARE_ENABLE)) {
-            for (const lvt of Object.keys(LVT_MASK)) r[Number(lvt)] |= MASKED;
-          }
-          break;
-        case R.Esr:
-          r[R.Esr] = unit.esrLatch;
-          unit.esrLatch = 0;
-          break;
-        case R.IcrLow:
-          r[R.IcrLow] = value & ~(1 << 12);
-          sendIpi();
-          break;
-        case R.IcrHigh:
-          r[R.IcrHigh] = value & 0xff000000;
-          break;
-        case R.InitialCount:
-          r[R.InitialCount] = value;
-          restart(value);
-          break;
-        case R.Divide: {
-          const left = remaining();
-          r[R.Divide] = value & 0xb;
-          restart(left);
-          break;
-        }
-        default:
-          if (register in LVT_MASK) {
-            r[register] = value & LVT_MASK[register] |
-              (working() ? 0 : MASKED);
-          }
-      }
-      update();
-    };
+    /** The unit of the vCPU whose access runs. */
+    const here = (): LocalApic => units[hardware.turn()];
+    const pageOf = (unit: LocalApic): number => Number(unit.base >> 12n);
     if (present) {
-      use.devices.memory("lapic", BASE, 4096, {
+      use.devices.movable("lapic", {
+        covers: (page) => {
+          const unit = here();
+          return unit.enabled && !unit.x2 && pageOf(unit) === page;
+        },
         read(address, size) {
-          if (!enabled()) return (1n << BigInt(size * 8)) - 1n;
-          const offset = address - BASE;
-          if (!REGISTERS.has(offset >> 4)) {
-            fail(ESR_ILLEGAL_REGISTER);
-            update();
+          const offset = address & 0xfff;
+          if (!XAPIC_REGISTERS.has(offset >> 4)) {
+            here().illegalRegister();
             return 0n;
           }
-          const value = read(offset >> 4) >>> 0;
+          const value = here().read(offset >> 4) >>> 0;
           return BigInt(value) >> BigInt((offset & 3) * 8) &
             (1n << BigInt(size * 8)) - 1n;
         },
         write(address, size, value) {
           // SDM 3A §11.4.1: registers are written as aligned 32-bit words.
-          if (!enabled() || size < 4 || (address & 0xf) !== 0) return;
-          const register = address - BASE >> 4;
-          if (REGISTERS.has(register)) {
-            write(register, Number(value & 0xffff_ffffn));
-          } else {
-            fail(ESR_ILLEGAL_REGISTER);
-            update();
-          }
+          const offset = address & 0xfff;
+          if (size < 4 || (offset & 0xf) !== 0) return;
+          if (XAPIC_REGISTERS.has(offset >> 4)) {
+            here().write(offset >> 4, Number(value & 0xffff_ffffn));
+          } else here().illegalRegister();
         },
       });
     }
+    provide.bus({
+      send: (message) => {
+        deliver(units.filter((unit) => unit.isMeant(message)), message);
+      },
+      onEndOfInterrupt: (handler) => void eoiHandlers.push(handler),
+    });
     provide.interrupts({
-      acknowledge() {
-        const vector = deliverable();
-        if (vector < 0) {
-          const pending = external();
-          const given = pending && use.pic
-            ? use.pic.acknowledge()
-            : r[R.Svr] & 0xff;
-          update();
-          return given;
-        }
-        setBit(R.Irr, vector, false);
-        setBit(R.Isr, vector, true);
-        update();
-        return vector;
+      acknowledge: (cpu) => units[cpu].acknowledge(),
+      readTpr: (cpu) => units[cpu].tpr,
+      writeTpr(cpu, value) {
+        units[cpu].tpr = value;
       },
-      readTpr: () => (r[R.Tpr] >> 4) & 0xf,
-      writeTpr(_cpu, value) {
-        r[R.Tpr] = value << 4;
-        update();
+      initialized: (cpu) => units[cpu].initialize(),
+      tscChanged: (cpu) => units[cpu].timer.tscChanged(),
+      readMsr(cpu, index) {
+        if (!present) return undefined;
+        if (index === APIC_BASE_MSR) return units[cpu].base;
+        if (index === TSC_DEADLINE_MSR) return units[cpu].timer.deadline;
+        return index >= X2APIC_FIRST && index <= X2APIC_LAST
+          ? units[cpu].readMsr(index - X2APIC_FIRST)
+          : undefined;
       },
-      readMsr: (_cpu, index) =>
-        present && index === APIC_BASE_MSR ? unit.base : undefined,
-      writeMsr(_cpu, index, value) {
-        if (!present || index !== APIC_BASE_MSR) return undefined;
-        const allowed = BigInt(2 ** hardware.model.physicalAddressBits) - 1n &
-          ~0x6ffn;
-        if (value & BASE_EXTD || value & ~(allowed | BASE_BSP)) return false;
-        if ((value & ~0xfffn) !== BigInt(BASE)) {
-          throw new NotModelled(
-            "relocation of the local APIC",
-            "SDM 3A §11.4.5",
-          );
+      writeMsr(cpu, index, value) {
+        if (!present) return undefined;
+        const unit = units[cpu];
+        if (index === APIC_BASE_MSR) {
+          if (!unit.setBase(value)) return false;
+          const here = unit.enabled && !unit.x2;
+          if (here && physical.isRam(Number(value & ~PAGE))) {
+            throw new NotModelled(
+              "local APIC registers in place of RAM",
+              "SDM 3A §11.4.5",
+            );
+          }
+          return true;
         }
-        if (unit.base & BASE_ENABLE && !(value & BASE_ENABLE)) {
-          reset();
-          restart(0);
+        if (index === TSC_DEADLINE_MSR) {
+          unit.timer.deadline = value;
+          unit.update();
+          return true;
         }
-        unit.base = value;
-        update();
-        return true;
+        return index >= X2APIC_FIRST && index <= X2APIC_LAST
+          ? unit.writeMsr(index - X2APIC_FIRST, value)
+          : undefined;
       },
     });
     return undefined;

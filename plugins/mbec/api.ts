@@ -136,6 +136,11 @@ export interface MbecInspection {
    * where L1's EPT has no entry or a misconfigured one.
    */
   policyOf(cpu: number, rip: bigint): FetchPolicy | undefined;
+  /**
+   * CS offset of the next page's first byte if the instruction at CS offset
+   * `rip` lies across two pages, as code, paging and mode of L2 are now.
+   */
+  secondHalf(cpu: number, rip: bigint): bigint | undefined;
 }
 /** Token of the inspection. */
 export const Mbec = defineService<MbecInspection>("mbec.inspection", {

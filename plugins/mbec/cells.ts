@@ -24,6 +24,10 @@ export interface MbecCells extends TrapCells {
   path: number;
   /** Page lent to the user view for one step, + 1; 0 for none. */
   lent: number;
+  /** Page with a right of its own for one step, + 1 (halves.ts); 0 for none. */
+  half: number;
+  /** That right. */
+  halfExecutes: boolean;
   /** The policy holds a leaf that only supervisor mode may execute. */
   supervisorOnly: boolean;
   readonly withheld: {

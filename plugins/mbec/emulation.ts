@@ -29,6 +29,7 @@ import {
 import { SwitchPath, View } from "./api.ts";
 import { type MbecCells, type MbecOptions, StepReason } from "./cells.ts";
 import { Action, decide, viewFor, type Violation } from "./decision.ts";
+import { denyHalf, isOtherHalf, lendHalf, returnHalf } from "./halves.ts";
 import { entryPages } from "./entry_points.ts";
 import {
   blockNmi,
@@ -46,6 +47,9 @@ import {
 } from "./l2_state.ts";
 import type { Reporter } from "./report.ts";
 import { arm, disarm, holdInterrupts, nmiBlocked, setStep } from "./traps.ts";
+
+/** In place of an action: only the second half of an instruction is to be let through. */
+const HALF = -1;
 
 /** One vCPU's emulation. */
 export class Emulation {
@@ -68,6 +72,9 @@ export class Emulation {
       this.cells.supervisorOnly = true;
       this.exactStepping(context);
     }
+    if (this.cells.half === page + 1) {
+      return (rights & RW) | (this.cells.halfExecutes ? XS : 0);
+    }
     const execute = view === View.User
       ? (rights & XU) !== 0 && !this.withholds(page)
       : (rights & XS) !== 0;
@@ -85,6 +92,7 @@ export class Emulation {
     cells.armed = false;
     cells.step = StepReason.None;
     cells.lent = 0;
+    cells.half = 0;
     cells.active = wantsMbec(context);
     if (!cells.active) {
       context.useView(View.User);
@@ -130,7 +138,9 @@ export class Emulation {
     else disarm(context, cells);
     cells.step = StepReason.None;
     setStep(context, false);
+    returnHalf(context, cells);
     this.exactStepping(context);
+    this.denyHalf(context);
     if (from !== view || path === SwitchPath.Entry) {
       this.report.switched(context, from, view, path, cplOf(context));
     }
@@ -336,6 +346,8 @@ export class Emulation {
     cells.view = View.User;
     cells.step = StepReason.User;
     setStep(context, true);
+    returnHalf(context, cells);
+    this.denyHalf(context);
     if (from !== View.User) {
       this.report.switched(
         context,
@@ -353,8 +365,18 @@ export class Emulation {
     context.forget(page);
   }
 
+  /** The view in force lets no instruction reach where hardware does not. */
+  private denyHalf(context: NestedContext): void {
+    const { step } = this.cells;
+    const stepping = step === StepReason.Exact || step === StepReason.User;
+    if (this.options.exactness === "exact" && stepping) {
+      denyHalf(context, this.cells);
+    }
+  }
+
   private returnLent(context: NestedContext): void {
     const { cells } = this;
+    returnHalf(context, cells);
     if (cells.lent === 0) return;
     const page = cells.lent - 1;
     cells.lent = 0;
@@ -395,7 +417,14 @@ export class Emulation {
     );
     const row = decide(v.facts);
     this.report.decided(context, row.row, v.facts, v.page, cells.view);
-    switch (row.action) {
+    const half = (row.action === Action.Switch ||
+      row.action === Action.StepUser) &&
+      v.facts.cpl < 3 &&
+      isOtherHalf(context, v.facts.userLinear);
+    switch (half ? HALF : row.action) {
+      case HALF:
+        lendHalf(context, cells, v.page);
+        break;
       case Action.Resync:
         context.forget(v.page);
         break;

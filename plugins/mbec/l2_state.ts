@@ -37,12 +37,18 @@ export function wantsMbec(context: NestedContext): boolean {
     (secondary & Secondary.ModeBasedExecute) !== 0;
 }
 
+/** L2 executes 64-bit code. */
+export function longMode({ operations: ops }: NestedContext): boolean {
+  return (Number(ops.vmread(F.GuestCsAttributes)) & 1 << 13) !== 0;
+}
+
 /** Linear address of L2's next instruction. */
-function nextLinear(context: NestedContext): bigint {
+export function nextLinear(context: NestedContext): bigint {
   const { operations: ops } = context;
   const rip = ops.vmread(F.GuestRip);
-  const long = (Number(ops.vmread(F.GuestCsAttributes)) & 1 << 13) !== 0;
-  return long ? rip : BigInt.asUintN(32, ops.vmread(F.GuestCsBase) + rip);
+  return longMode(context)
+    ? rip
+    : BigInt.asUintN(32, ops.vmread(F.GuestCsBase) + rip);
 }
 
 /** Whether L2's next instruction lies at a user-mode address. */

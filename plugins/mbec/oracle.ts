@@ -47,8 +47,7 @@ export const mbecOracle = definePlugin({
   emits: [PolicySlack],
   state: { inL2: bool("L2 runs") },
   setup({ use, on, emit, state }) {
-    const judge = (cpu: number, rip: bigint, executed: boolean): void => {
-      if (!use.mbec.active(cpu)) return;
+    const judgePage = (cpu: number, rip: bigint, executed: boolean): void => {
       const policy = use.mbec.policyOf(cpu, rip);
       if (policy === undefined) return;
       const { user, rights } = policy;
@@ -62,6 +61,13 @@ export const mbecOracle = definePlugin({
         rip,
       });
     };
+    const judge = (cpu: number, rip: bigint, executed: boolean): void => {
+      if (!use.mbec.active(cpu)) return;
+      judgePage(cpu, rip, executed);
+      // What was executed was fetched to its last byte.
+      const rest = executed ? use.mbec.secondHalf(cpu, rip) : undefined;
+      if (rest !== undefined) judgePage(cpu, rest, true);
+    };
     on(NestedEntered, () => {
       state.inL2 = true;
       return undefined;
@@ -70,6 +76,8 @@ export const mbecOracle = definePlugin({
       state.inL2 = false;
       if (reason === ExitReason.EptViolation && qualification & FETCH) {
         judge(cpu, linear, false);
+        // Denied is the second half of an instruction: the first was fetched.
+        if (linear !== rip && use.mbec.active(cpu)) judgePage(cpu, rip, true);
       } else if (!BEFORE_FETCH.has(reason)) judge(cpu, rip, true);
       return undefined;
     });

@@ -16,6 +16,7 @@ import {
   u8,
 } from "../../core/mod.ts";
 import { HardwareAccess } from "../../cpu/hardware.ts";
+import { DecoderService } from "../decoder/api.ts";
 import { Nested } from "../hypervisor/api.ts";
 import { Decided, Mbec, Trapped, ViewSwitched } from "./api.ts";
 import { Emulation } from "./emulation.ts";
@@ -47,7 +48,11 @@ export const mbec = definePlugin({
       "lazy",
     ),
   },
-  needs: { hardware: HardwareAccess, nested: Nested },
+  needs: {
+    hardware: HardwareAccess,
+    nested: Nested,
+    decoder: DecoderService,
+  },
   provides: { inspection: Mbec },
   emits: [ViewSwitched, Decided, Trapped],
   state: {
@@ -57,6 +62,8 @@ export const mbec = definePlugin({
       step: u8("StepReason of a single step under way"),
       path: u8("SwitchPath of the instruction being run again"),
       lent: u53("Page lent to the user view for one step, + 1"),
+      half: u53("Page with a right of its own for one step, + 1"),
+      halfExecutes: bool("That right"),
       supervisorOnly: bool("The policy holds an XS-only leaf"),
       armed: bool("Traps are set"),
       idtrLimit: u32("L2's IDT limit while trapped"),
@@ -74,6 +81,7 @@ export const mbec = definePlugin({
       );
     }
     const report = new Reporter();
+    const instructions = use.decoder.create(model);
     const of = (cpu: number): Emulation =>
       new Emulation(state.vcpus[cpu], options, report);
     use.nested.extend({
@@ -98,6 +106,20 @@ export const mbec = definePlugin({
           user,
           rights: policy.kind === "mapped" ? compact(policy.entry.rights) : 0,
         };
+      },
+      secondHalf(cpu, rip) {
+        const code = use.nested.codeAcross(cpu, rip);
+        if (code === undefined) return undefined;
+        const { linear, bytes, codeSize, stackSize, real } = code;
+        const here = 4096 - Number(linear & 0xfffn);
+        if (here >= bytes.length) return undefined;
+        const { length } = bytes;
+        const found = instructions
+          .decode(bytes, length, codeSize, rip, stackSize, real);
+        // What does not decode was fetched as far as it goes: nobody can tell.
+        return typeof found === "object" && found.length > here
+          ? rip + BigInt(here)
+          : undefined;
       },
     });
     return undefined;

@@ -3,8 +3,11 @@
  * explained walk for people, and guest-memory capabilities for plugins.
  */
 import { defineEvent, defineService, u32, u64, u8 } from "../../core/mod.ts";
+import { Cr4, Efer } from "../../cpu/arch/flags.ts";
 import type { CpuContext } from "../../cpu/context.ts";
+import { Stage2Flags } from "../../cpu/layout.ts";
 import type { Translator } from "../../cpu/port.ts";
+import { formatOf } from "./formats.ts";
 
 /** A TLB miss was walked. */
 export const MmuWalked = defineEvent({
@@ -21,7 +24,7 @@ export const MmuWalked = defineEvent({
     guestPhysical: u64("Guest-physical address of the page; 0 if faulted"),
     physical: u64("Host-physical address of the page; 0 if faulted"),
     attributes: u32(
-      "Rights: bit 0 W, 1 U, 2 NX, 3 G, 4 D, 12 R2, 13 W2, 14 XS2, 15 XU2",
+      "Rights: bit 0 W, 1 U, 2 NX, 3 G, 4 D, 12 R2, 13 W2, 14 XS2, 15 XU2, 27:24 protection key",
     ),
   },
 });
@@ -65,10 +68,14 @@ export const Flush = {
   Everything: 9,
 } as const;
 
+export { Format } from "./formats.ts";
+
 /** One paging-structure entry met on a walk. */
 export interface WalkStep {
   /** 1 guest paging, 2 stage 2. */
   readonly stage: 1 | 2;
+  /** Format of the entry (formats.ts). */
+  readonly format: number;
   /** Level number (formats.ts). */
   readonly level: number;
   /** Guest-physical (stage 1) or host-physical (stage 2) address of the entry. */
@@ -88,7 +95,7 @@ export interface Walk {
   readonly attributes: number;
   /** #PF error code when outcome is 1. */
   readonly errorCode: number;
-  /** Exit qualification when outcome is 2. */
+  /** When outcome is 2: exit qualification (EPT), EXITINFO1 (nested paging). */
   readonly qualification: bigint;
 }
 
@@ -114,8 +121,12 @@ export const Mmu = defineService<MmuService>("mmu.translation", {
 
 /** Read-only view of guest memory for observers. Effects nothing. */
 export interface GuestMemoryRead {
-  /** Bytes at a guest-physical address (host-physical where stage 2 is off); short at the end of RAM. */
-  read(address: bigint, length: number): Uint8Array;
+  /**
+   * Bytes at a guest-physical address of vCPU `cpu`, through the stage 2 in
+   * force (without one it is host-physical); stops at the first page that stage
+   * 2 does not let a read through, and at the end of RAM.
+   */
+  read(cpu: number, address: bigint, length: number): Uint8Array;
   /** Bytes at a linear address of vCPU `cpu` under its current translation; stops at the first page that does not translate. */
   readLinear(cpu: number, linear: bigint, length: number): Uint8Array;
 }
@@ -135,3 +146,26 @@ export const Explainer = defineService<WalkExplainer>("mmu.explainer", {
   doc: "Walks guest tables without effect",
   observable: true,
 });
+
+/**
+ * What VMRUN writes to VCPU.stage2Flags for a guest with nested paging; nCR3
+ * goes to VCPU.stage2Root (APM 2 §15.25.3: the host's paging mode at VMRUN is
+ * that of the nested tables, and its CR0.PG is 1 by then).
+ *
+ * A nested page fault leaves `v.stage2` with `qualification` = EXITINFO1 and
+ * `guestPhysicalAddress` = EXITINFO2; `misconfiguration` is always false.
+ * @param gmet VMCB offset 90h bit 3, on a model that has the feature
+ */
+export function nestedPagingFlags(
+  hostCr0: number,
+  hostCr4: number,
+  hostEfer: number,
+  gmet: boolean,
+): number {
+  const format = formatOf(hostCr0, hostCr4, hostEfer);
+  return Stage2Flags.Npt | format << Stage2Flags.NptFormatShift |
+    (hostEfer & Efer.NXE ? Stage2Flags.HostNxe : 0) |
+    (hostCr4 & Cr4.SMEP ? Stage2Flags.HostSmep : 0) |
+    (hostCr4 & Cr4.PSE ? Stage2Flags.HostPse : 0) |
+    (gmet ? Stage2Flags.Gmet : 0);
+}

@@ -3,6 +3,7 @@
  * visits, from the root down, and what an entry's bits mean. The walker is one;
  * only these rows differ.
  */
+import { Cr0, Cr4, Efer } from "../../cpu/arch/flags.ts";
 
 /** Level numbers, as distance from the page: 1 = PTE … 5 = PML5E. */
 export const Level = { Pte: 1, Pde: 2, Pdpte: 3, Pml4e: 4, Pml5e: 5 } as const;
@@ -33,6 +34,8 @@ export interface PagingFormat {
   readonly name: string;
   /** Level of the table that the root points to. */
   readonly top: number;
+  /** Width of the addresses that a walk translates. */
+  readonly addressBits: number;
   readonly entryBytes: 4 | 8;
   /** log2 of entries per table. */
   readonly indexBits: 9 | 10;
@@ -40,12 +43,49 @@ export interface PagingFormat {
 
 /** By Format. */
 export const FORMATS: readonly PagingFormat[] = [
-  { id: 0, name: "32-bit", top: 2, entryBytes: 4, indexBits: 10 },
-  { id: 1, name: "PAE", top: 2, entryBytes: 8, indexBits: 9 },
-  { id: 2, name: "4-level", top: 4, entryBytes: 8, indexBits: 9 },
-  { id: 3, name: "5-level", top: 5, entryBytes: 8, indexBits: 9 },
-  { id: 4, name: "EPT", top: 4, entryBytes: 8, indexBits: 9 },
+  {
+    id: 0,
+    name: "32-bit",
+    top: 2,
+    addressBits: 32,
+    entryBytes: 4,
+    indexBits: 10,
+  },
+  { id: 1, name: "PAE", top: 3, addressBits: 32, entryBytes: 8, indexBits: 9 },
+  {
+    id: 2,
+    name: "4-level",
+    top: 4,
+    addressBits: 48,
+    entryBytes: 8,
+    indexBits: 9,
+  },
+  {
+    id: 3,
+    name: "5-level",
+    top: 5,
+    addressBits: 57,
+    entryBytes: 8,
+    indexBits: 9,
+  },
+  { id: 4, name: "EPT", top: 4, addressBits: 48, entryBytes: 8, indexBits: 9 },
 ];
+
+/** Paging format in force, or -1 with paging off. */
+export function formatOf(cr0: number, cr4: number, efer: number): number {
+  if (!(cr0 & Cr0.PG)) return -1;
+  if (!(cr4 & Cr4.PAE)) return Format.Legacy32;
+  if (!(efer & Efer.LMA)) return Format.Pae;
+  return cr4 & Cr4.LA57 ? Format.FiveLevel : Format.FourLevel;
+}
+
+/** Physical address of the first table, from the two halves of CR3 or nCR3. */
+export function rootAddress(format: number, low: number, high: number): number {
+  // 32-bit and PAE paging ignore CR3[63:32] (SDM 3A tables 4-3 and 4-7).
+  if (format === Format.Legacy32) return low - low % 4096;
+  if (format === Format.Pae) return low - low % 32;
+  return (high & 0xfffff) * 2 ** 32 + (low - low % 4096);
+}
 
 /** Low bits of a paging-structure entry (SDM 3A tables 4-5, 4-15 ff.). */
 export const Entry = {
@@ -93,6 +133,8 @@ export const Attribute = {
   W2: 1 << 13,
   XS2: 1 << 14,
   XU2: 1 << 15,
+  /** Protection key, bits 27:24; 0 outside 4- and 5-level paging. */
+  KeyShift: 24,
 } as const;
 /** Stage-2 attributes of a vCPU without stage 2. */
 export const STAGE2_ALL = Attribute.R2 | Attribute.W2 | Attribute.XS2 |

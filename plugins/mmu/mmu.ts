@@ -1,11 +1,11 @@
 /**
  * The MMU: architectural TLBs in front of the walker, the invalidations that
- * the manual prescribes (SDM 3A §4.10.4, 3C §29.4.3), and the silent walk for
- * observers. Implements the cpu's `Translator`.
+ * the manuals prescribe (SDM 3A §4.10.4, 3C §29.4.3; APM 2 §15.16), and the
+ * silent walk for observers. Implements the cpu's `Translator`.
  */
 import { Cr0, Cr4, Efer } from "../../cpu/arch/flags.ts";
 import type { CpuContext } from "../../cpu/context.ts";
-import { type Layout, VCPU } from "../../cpu/layout.ts";
+import { type Layout, Stage2Flags, VCPU } from "../../cpu/layout.ts";
 import { Access, Control, CR3_NO_FLUSH } from "../../cpu/port.ts";
 import { Flush, type MmuService, MmuWalked, TlbFlushed } from "./api.ts";
 import type { Walk, WalkStep } from "./api.ts";
@@ -17,6 +17,8 @@ import { Walker } from "./walk.ts";
 const PAGING_CR0 = Cr0.PG | Cr0.WP | Cr0.PE;
 const PAGING_CR4 = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.PCIDE | Cr4.SMEP |
   Cr4.SMAP | Cr4.LA57 | Cr4.PKE | Cr4.PKS;
+/** Entries above which dropping all grants is cheaper than one by one. */
+const MANY = 1024;
 /** Tells the engine to drop grants of one page or all. */
 export type GrantDropper = (cpu: number, linearPage?: number) => void;
 
@@ -168,7 +170,7 @@ export class MmuModel implements MmuService {
         this.dropGrants(cpu.index);
         return;
       }
-      this.flush(cpu, Flush.Pcid, v.word(VCPU.tlbTag), 0, 0n);
+      this.loadedCr3(cpu);
     } else if (what === Control.Cr0 && changed & PAGING_CR0) {
       if (changed & Cr0.PG) {
         this.flush(cpu, Flush.Tag, v.word(VCPU.tlbTag), 0, 0n);
@@ -181,8 +183,32 @@ export class MmuModel implements MmuService {
         (changed & Cr4.SMEP && now & Cr4.SMEP)
       ) this.flush(cpu, Flush.Tag, v.word(VCPU.tlbTag), 0, 0n);
       else this.dropGrants(cpu.index);
+    } else if (what === Control.ProtectionKeys) {
+      this.dropGrants(cpu.index);
     } else if (what === Control.Efer && changed & (Efer.NXE | Efer.LMA)) {
       this.flush(cpu, Flush.Tag, v.word(VCPU.tlbTag), 0, 0n);
+    }
+  }
+
+  /**
+   * MOV to CR3 without bit 63. Rights stay as they are, so that without PCIDs
+   * grants end with their entries: those of global pages go on.
+   */
+  private loadedCr3(cpu: CpuContext): void {
+    const { v, index } = cpu;
+    const tag = v.word(VCPU.tlbTag);
+    const pcid = pcidOf(cpu);
+    const dropped = this.data[index].flushLocal(tag, pcid);
+    dropped.push(...this.code[index].flushLocal(tag, pcid));
+    if (v.cr4 & Cr4.PCIDE || dropped.length > MANY) this.dropGrants(index);
+    else for (const page of dropped) this.dropGrants(index, page);
+    if (cpu.facts.wants(TlbFlushed)) {
+      cpu.facts.emit(TlbFlushed, {
+        cpu: index,
+        kind: Flush.Pcid,
+        tag,
+        linear: 0n,
+      });
     }
   }
 
@@ -329,15 +355,24 @@ export class MmuModel implements MmuService {
   }
 }
 
+/**
+ * What decides how nested entries read: entries made in one such mode serve no
+ * other, so that what is cached are the rights in force.
+ */
+const NESTED_MODE = Stage2Flags.Npt | Stage2Flags.NptFormatMask |
+  Stage2Flags.HostNxe | Stage2Flags.HostPse | Stage2Flags.Gmet;
 /** Tells a root at physical page 0 from stage 2 being off. */
 const ROOT_IN_FORCE = 2 ** 40;
 
-/** Page number of the stage-2 root in force + ROOT_IN_FORCE; 0 when it is off. */
+/** Page number of the stage-2 root in force, with its mode above; 0 when it is off. */
 function stage2RootPage(cpu: CpuContext): number {
   const at = (cpu.v.base + VCPU.stage2Root) >>> 2;
   const { u32 } = cpu.v;
   if (!stage2InForce(cpu.v)) return 0;
-  return (u32[at] >>> 12) + u32[at + 1] * 2 ** 20 + ROOT_IN_FORCE;
+  const mode = (cpu.v.word(VCPU.stage2Flags) & NESTED_MODE) /
+    Stage2Flags.Npt;
+  return (u32[at] >>> 12) + (u32[at + 1] & 0xfffff) * 2 ** 20 +
+    (mode * 2 + 1) * ROOT_IN_FORCE;
 }
 
 /** PCID in force; 0 while CR4.PCIDE = 0 (SDM 3A §4.10.1). */

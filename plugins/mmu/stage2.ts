@@ -1,6 +1,6 @@
 /**
  * The second stage: extended page tables (SDM 3C §29.3), with A/D flags and
- * mode-based execute control.
+ * mode-based execute control; nested page tables are handed to nested.ts.
  *
  * Order per translation: every entry of the walk is checked for misconfiguration
  * and presence, then the access against the ANDed rights, and only then A and D
@@ -20,6 +20,8 @@ import {
   Level,
   STAGE2_ALL,
 } from "./formats.ts";
+import { NestedWalker } from "./nested.ts";
+import { stage2Permits } from "./rights.ts";
 
 /** Exit qualification bits of an EPT violation (SDM 3C table 28-7). */
 export const EptQualification = {
@@ -59,6 +61,7 @@ export class Stage2Walker {
   /** Collects entries when explaining. */
   trace: WalkStep[] | undefined;
 
+  private readonly nested = new NestedWalker();
   private readonly addresses = new Float64Array(6);
   private readonly lows = new Uint32Array(6);
 
@@ -74,6 +77,20 @@ export class Stage2Walker {
   ): number {
     const { v, physical } = cpu;
     const flags = v.word(VCPU.stage2Flags);
+    if (flags & Stage2Flags.Npt) {
+      const { nested } = this;
+      const frame = nested.translate(
+        cpu,
+        guestPage,
+        offset,
+        request,
+        this.trace,
+      );
+      this.rights = nested.rights;
+      this.dirty = nested.dirty;
+      this.size = nested.size;
+      return frame;
+    }
     const mbec = (flags & Stage2Flags.Mbec) !== 0;
     const present = EptEntry.R | EptEntry.W | EptEntry.X |
       (mbec ? EptEntry.XU : 0);
@@ -104,6 +121,7 @@ export class Stage2Walker {
       const high = physical.readU32(at + 4);
       this.trace?.push({
         stage: 2,
+        format: Format.Ept,
         level,
         address: at,
         value: BigInt(high) << 32n | BigInt(low),
@@ -142,7 +160,8 @@ export class Stage2Walker {
       }
     }
     this.rights = toAttributes(rights, mbec);
-    if (!this.permits(v.cr0, request.guestAttributes, mbec, access)) {
+    const attributes = this.rights | request.guestAttributes;
+    if (!stage2Permits(v, flags, attributes, access)) {
       return this.violation(cpu, guestPage, offset, request, access, rights);
     }
     this.dirty = 1;
@@ -159,23 +178,6 @@ export class Stage2Walker {
       this.dirty = write || leafLow & EptEntry.D ? 1 : 0;
     }
     return frame;
-  }
-
-  private permits(
-    cr0: number,
-    guestAttributes: number,
-    mbec: boolean,
-    access: number,
-  ): boolean {
-    if (access & Access.Fetch) {
-      const user = !(cr0 & Cr0.PG) || (guestAttributes & Attribute.U) !== 0;
-      return (this.rights & (mbec && user ? Attribute.XU2 : Attribute.XS2)) !==
-        0;
-    }
-    if (access & (Access.Write | Access.ReadForWrite)) {
-      if (!(this.rights & Attribute.W2)) return false;
-    }
-    return (access & Access.Write) !== 0 || (this.rights & Attribute.R2) !== 0;
   }
 
   /** SDM 3C table 28-7. @param rights ANDed low bits of the entries, 0 when one was not present */

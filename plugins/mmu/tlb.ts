@@ -26,11 +26,16 @@ const ATTRIBUTES = TLB_ENTRY.attributes >>> 2;
 const FRAME = TLB_ENTRY.frame >>> 2;
 const GUEST_FRAME = TLB_ENTRY.guestFrame >>> 2;
 const VALID = 0x80000000;
+/** In the word at PAGE_HIGH: valid bit and page, above the page the frame. */
+const PAGE_HIGH_MASK = 0x800fffff, FRAME_HIGH_SHIFT = 20;
 const TWO32 = 2 ** 32;
 const PCID_SHIFT = 16;
 
 /** Pages (of 4 KiB) in a page of each Attribute size. */
 export const SIZE_PAGES: readonly number[] = [1, 512, 1024, 512 * 512];
+
+/** Most slots to remember as not global. */
+const LOCALS = 2048;
 
 /** Selects entries for a flush. */
 export type EntryTest = (tlb: Tlb, at: number) => boolean;
@@ -42,6 +47,11 @@ export class Tlb {
   private readonly mask: number;
   /** Groups of 64 entries that may hold a valid one: skips empty ones in flushes. */
   private readonly groups: Uint8Array;
+  /**
+   * Slots that may hold a valid entry that is not global, so that a flush by
+   * MOV to CR3 need not look at others; undefined when that is not known.
+   */
+  private locals: number[] | undefined;
   /** Largest size code that a valid entry can have: bounds address flushes. */
   private largest = 3;
 
@@ -61,6 +71,7 @@ export class Tlb {
   /** The layout was overwritten by a restore. */
   restored(): void {
     this.groups.fill(1);
+    this.locals = undefined;
     this.largest = 3;
   }
 
@@ -73,7 +84,8 @@ export class Tlb {
     const at = this.start + (page & this.mask) * W;
     if (
       words[at + PAGE_LOW] !== page >>> 0 ||
-      words[at + PAGE_HIGH] !== (page / TWO32 | VALID) >>> 0
+      (words[at + PAGE_HIGH] & PAGE_HIGH_MASK) >>> 0 !==
+        (page / TWO32 | VALID) >>> 0
     ) return -1;
     const own = words[at + TAG];
     if ((own & 0xffff) !== tag) return -1;
@@ -91,7 +103,8 @@ export class Tlb {
     return this.words[at + ATTRIBUTES];
   }
   frame(at: number): number {
-    return this.words[at + FRAME];
+    const high = this.words[at + PAGE_HIGH] >>> FRAME_HIGH_SHIFT & 0xff;
+    return this.words[at + FRAME] + high * TWO32;
   }
   tag(at: number): number {
     return this.words[at + TAG] & 0xffff;
@@ -130,14 +143,19 @@ export class Tlb {
     const at = this.start + slot * W;
     const evicted = words[at + PAGE_HIGH] & VALID ? this.page(at) : -1;
     words[at + PAGE_LOW] = page >>> 0;
-    words[at + PAGE_HIGH] = page / TWO32 | VALID;
+    words[at + PAGE_HIGH] = page / TWO32 | VALID |
+      Math.floor(frame / TWO32) << FRAME_HIGH_SHIFT;
     words[at + TAG] = tag | pcid << PCID_SHIFT;
     words[at + ROOT] = root >>> 0;
     words[at + ROOT_HIGH] = Math.floor(root / TWO32);
     words[at + ATTRIBUTES] = attributes;
-    words[at + FRAME] = frame;
-    words[at + GUEST_FRAME] = guestFrame;
+    words[at + FRAME] = frame >>> 0;
+    words[at + GUEST_FRAME] = guestFrame >>> 0;
     this.groups[slot >>> 6] = 1;
+    if (!(attributes & Attribute.G) && this.locals !== undefined) {
+      if (this.locals.length < LOCALS) this.locals.push(slot);
+      else this.locals = undefined;
+    }
     const size = (attributes & Attribute.SizeMask) >>> Attribute.SizeShift;
     if (size > this.largest) this.largest = size;
     return evicted;
@@ -160,9 +178,39 @@ export class Tlb {
     }
     const first = page - page % span;
     for (let i = 0; i < span; i++) {
-      const at = this.start + ((first + i) & this.mask) * W;
+      const slot = (first + i) & this.mask;
+      // A span of several pages starts at a multiple of 64: skip empty groups.
+      if (!this.groups[slot >>> 6]) {
+        i += 63;
+        continue;
+      }
+      const at = this.start + slot * W;
       if (this.words[at + PAGE_HIGH] & VALID && test(this, at)) this.drop(at);
     }
+  }
+
+  /**
+   * Drops the entries of a tag and PCID that are not global (§4.10.4.1, MOV to
+   * CR3). @returns their linear pages
+   */
+  flushLocal(tag: number, pcid: number): number[] {
+    const { words, start, locals } = this;
+    const own = (tag | pcid << PCID_SHIFT) >>> 0;
+    const dropped: number[] = [];
+    const left: number[] = [];
+    const visit = (slot: number): void => {
+      const at = start + slot * W;
+      if (!(words[at + PAGE_HIGH] & VALID)) return;
+      if (words[at + ATTRIBUTES] & Attribute.G) return;
+      if (words[at + TAG] === own) {
+        dropped.push(this.page(at));
+        this.drop(at);
+      } else if (left.length < LOCALS) left.push(slot);
+    };
+    if (locals !== undefined) locals.forEach(visit);
+    else for (let slot = 0; slot <= this.mask; slot++) visit(slot);
+    this.locals = left.length < LOCALS ? left : undefined;
+    return dropped;
   }
 
   /** Drops every entry that `test` selects. */

@@ -8,33 +8,34 @@
  * nothing is allocated on a miss that succeeds.
  */
 import { PageFaultError, Vector } from "../../cpu/arch/exceptions.ts";
-import { Cr0, Cr4, Efer } from "../../cpu/arch/flags.ts";
+import { Cr4, Efer } from "../../cpu/arch/flags.ts";
 import type { CpuContext } from "../../cpu/context.ts";
-import { PAGE_SIZE } from "../../cpu/layout.ts";
+import { PAGE_SIZE, Stage2Flags, VCPU } from "../../cpu/layout.ts";
 import { Access } from "../../cpu/port.ts";
+import type { Vcpu } from "../../cpu/vcpu.ts";
 import type { WalkStep } from "./api.ts";
+import { EntryReader } from "./entry.ts";
 import {
   Attribute,
   Entry,
   ENTRY_XD_HIGH,
   Format,
+  formatOf,
   FORMATS,
   Level,
+  rootAddress,
   STAGE2_ALL,
 } from "./formats.ts";
-import { guestPermits, pageFaultCode, stage2InForce } from "./rights.ts";
+import {
+  guestPermits,
+  keyDenies,
+  pageFaultCode,
+  stage2InForce,
+} from "./rights.ts";
 import { type Stage2Request, Stage2Walker } from "./stage2.ts";
 
 /** Guest-paging attributes while CR0.PG = 0. */
 const UNPAGED = Attribute.W | Attribute.U | Attribute.D;
-
-/** Paging format in force, or -1 with paging off. */
-export function formatOf(cr0: number, cr4: number, efer: number): number {
-  if (!(cr0 & Cr0.PG)) return -1;
-  if (!(cr4 & Cr4.PAE)) return Format.Legacy32;
-  if (!(efer & Efer.LMA)) return Format.Pae;
-  return cr4 & Cr4.LA57 ? Format.FiveLevel : Format.FourLevel;
-}
 
 /** See the file header. One walker serves all vCPUs. */
 export class Walker {
@@ -46,6 +47,7 @@ export class Walker {
   /** After a page fault. */
   errorCode = 0;
 
+  private readonly entry = new EntryReader();
   private trace: WalkStep[] | undefined;
   private readonly request: Stage2Request = {
     access: 0,
@@ -122,27 +124,30 @@ export class Walker {
     access: number,
     nested: boolean,
   ): number {
-    const { v, physical, model } = cpu;
-    const format = FORMATS[formatId];
-    const wide = format.entryBytes === 8;
+    const { v, physical } = cpu;
+    const { entry } = this;
+    const { entryBytes, indexBits, top: root } = FORMATS[formatId];
+    const wide = entryBytes === 8;
     const nxe = (v.efer & Efer.NXE) !== 0;
-    const maxPage = 2 ** (model.physicalAddressBits - 12);
+    const pse = (v.cr4 & Cr4.PSE) !== 0;
+    entry.of(cpu.model);
+    let top = root;
     let table: number;
-    if (formatId === Format.Pae) {
+    if (formatId === Format.Pae && !pdptesOnDemand(v)) {
       const pdpte = v.pdpte(Math.floor(linearPage / 2 ** 18) & 3);
       if (!(pdpte & 1n)) return this.fault(cpu, linearPage, offset, access, 0);
-      table = Number((pdpte & 0xf_ffff_ffff_f000n) >> 12n);
+      table = Number(pdpte & 0xf_ffff_ffff_f000n);
+      top = Level.Pde;
     } else {
-      // 32-bit paging ignores CR3[63:32] (SDM 3A table 4-3).
-      table = Math.floor(v.cr3 % (wide ? 2 ** 52 : TWO32) / PAGE_SIZE);
+      table = rootAddress(formatId, v.word(VCPU.cr3), v.word(VCPU.cr3 + 4));
     }
     let all = Attribute.W | Attribute.U;
     let nx = 0;
-    for (let level = format.top; level >= Level.Pte; level--) {
-      const shift = (level - 1) * format.indexBits;
+    for (let level = top; level >= Level.Pte; level--) {
+      const shift = (level - 1) * indexBits;
       const index = Math.floor(linearPage / 2 ** shift) &
-        ((1 << format.indexBits) - 1);
-      const guestAt = table * PAGE_SIZE + index * format.entryBytes;
+        ((1 << indexBits) - 1);
+      const guestAt = table + index * entryBytes;
       const at = nested
         ? this.tableAddress(cpu, guestAt, linearPage, offset, access, false)
         : guestAt;
@@ -151,6 +156,7 @@ export class Walker {
       const high = wide ? physical.readU32(at + 4) : 0;
       this.trace?.push({
         stage: 1,
+        format: formatId,
         level,
         address: guestAt,
         value: BigInt(high) << 32n | BigInt(low),
@@ -158,36 +164,8 @@ export class Walker {
       if (!(low & Entry.P)) {
         return this.fault(cpu, linearPage, offset, access, 0);
       }
-      const large = level > Level.Pte && (low & Entry.PS) !== 0 &&
-        (wide ? level <= Level.Pdpte : (v.cr4 & Cr4.PSE) !== 0);
-      const next = wide
-        ? (high & 0xfffff) * 2 ** 20 + (low >>> 12)
-        : low >>> 12;
-      let reserved = wide && next >= maxPage;
-      if (wide) {
-        if (high & ENTRY_XD_HIGH && !nxe) reserved = true;
-        if (formatId === Format.Pae && high & 0x7ff00000) reserved = true;
-        if (low & Entry.PS) {
-          if (level >= Level.Pml4e) reserved = true;
-          if (level === Level.Pdpte && !model.has("pdpe1gb")) reserved = true;
-        }
-      }
-      let frame = next;
-      if (large) {
-        if (wide) {
-          // Bit 12 is PAT; the other address bits below the page are reserved.
-          const below = 2 ** shift;
-          if ((next - (next & 1)) % below !== 0) reserved = true;
-          frame = next - next % below + linearPage % below;
-        } else {
-          // PSE-36 (SDM 3A §4.3): bits 20:13 are address bits 39:32.
-          if (low & (model.has("pse36") ? 1 << 21 : 0x3fe000)) reserved = true;
-          frame = (low >>> 22) * 1024 + ((low >>> 13) & 0xff) * 2 ** 20 +
-            linearPage % 1024;
-          if (frame >= maxPage) reserved = true;
-        }
-      }
-      if (reserved) {
+      entry.read(formatId, level, low, high, linearPage, nxe, pse);
+      if (entry.reserved) {
         return this.fault(
           cpu,
           linearPage,
@@ -196,33 +174,33 @@ export class Walker {
           PageFaultError.Present | PageFaultError.Reserved,
         );
       }
+      table = entry.page * PAGE_SIZE;
+      // PDPTEs of PAE paging have no rights and no flags.
+      if (formatId === Format.Pae && level === Level.Pdpte) continue;
       if (!(low & Entry.RW)) all &= ~Attribute.W;
       if (!(low & Entry.US)) all &= ~Attribute.U;
       if (high & ENTRY_XD_HIGH) nx = Attribute.NX;
       this.guestAddress[this.depth] = guestAt;
       this.hostAddress[this.depth] = at;
       this.low[this.depth++] = low;
-      if (level === Level.Pte || large) {
-        let attributes = all | nx;
+      if (entry.leaf) {
+        let attributes = all | nx | entry.size << Attribute.SizeShift;
         if (low & Entry.G && v.cr4 & Cr4.PGE) attributes |= Attribute.G;
         if (low & Entry.D) attributes |= Attribute.D;
-        if (large) {
-          const size = level === Level.Pdpte ? 3 : wide ? 1 : 2;
-          attributes |= size << Attribute.SizeShift;
+        if (formatId >= Format.FourLevel) {
+          attributes |= ((high >>> 27) & 15) << Attribute.KeyShift;
         }
         if (!guestPermits(v, attributes, access)) {
-          return this.fault(
-            cpu,
-            linearPage,
-            offset,
-            access,
-            PageFaultError.Present,
-          );
+          // The bit tells of the key whatever else forbids the access.
+          const key = keyDenies(v, attributes, access)
+            ? PageFaultError.ProtectionKey
+            : 0;
+          const bits = PageFaultError.Present | key;
+          return this.fault(cpu, linearPage, offset, access, bits);
         }
-        this.guestFrame = frame;
+        this.guestFrame = entry.page;
         return attributes;
       }
-      table = next;
     }
     throw new Error("paging format without a leaf level");
   }
@@ -296,6 +274,7 @@ export class Walker {
   /** PDPTE load of MOV CR0/CR3/CR4 and VM entry (SDM 3A §4.4.1). */
   loadPdptes(cpu: CpuContext, cr3: number): boolean {
     const { v, physical } = cpu;
+    if (pdptesOnDemand(v)) return true;
     const nested = stage2InForce(v);
     let at = Math.floor(cr3 % TWO32 / 32) * 32;
     if (nested) {
@@ -327,6 +306,11 @@ export class Walker {
     for (let i = 0; i < 4; i++) v.setPdpte(i, values[i]);
     return true;
   }
+}
+
+/** Behind nested paging, walks read PDPTEs from memory (APM 2 §15.25.10). */
+function pdptesOnDemand(v: Vcpu): boolean {
+  return (v.word(VCPU.stage2Flags) & Stage2Flags.Npt) !== 0;
 }
 
 const TWO32 = 2 ** 32;

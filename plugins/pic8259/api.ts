@@ -1,18 +1,24 @@
 /**
- * What the 8259 pair offers: sixteen request lines for devices, and its INTR
- * output for whoever stands next to the vCPU.
+ * What the 8259 pair offers: the machine's interrupt lines for devices (the
+ * ISA's sixteen, which the pair listens to, and the IOAPIC's other eight), and
+ * its INTR output for whoever stands next to the vCPU.
  */
 import { bool, defineEvent, defineService, u8 } from "../../core/mod.ts";
 
-/** ISA interrupt request lines 0–15. */
+/** Interrupt lines: 0–15 of the ISA bus, 16–23 of the IOAPIC alone. */
 export interface IrqLines {
-  /** Drives a line; edge or level behaviour is the controller's (ELCR). */
+  /** Drives a line; edge or level behaviour is the controllers'. */
   set(line: number, level: boolean): void;
+  /** Calls `handler` whenever a line changes its level: another controller. */
+  connect(handler: (line: number, level: boolean) => void): void;
 }
-/** Token of the request lines. */
+/** Token of the lines. */
 export const Irq = defineService<IrqLines>("pic8259.lines", {
-  doc: "ISA interrupt request lines",
+  doc: "Interrupt request lines",
 });
+
+/** Interrupt lines of a PC: as many as an IOAPIC has. */
+export const IRQ_LINES = 24;
 
 /** The pair's INTR output and its INTA cycle. */
 export interface PicOutput {
@@ -33,6 +39,6 @@ export const IrqLineChanged = defineEvent({
   version: 1,
   kind: "fact",
   detail: "full",
-  doc: "An ISA interrupt request line changed its level",
-  fields: { line: u8("0 to 15"), level: bool("Asserted") },
+  doc: "An interrupt request line changed its level",
+  fields: { line: u8("0 to 23"), level: bool("Asserted") },
 });

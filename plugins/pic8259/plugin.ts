@@ -6,7 +6,7 @@
  * special mask mode and poll-free reads of IRR and ISR. Special fully nested
  * mode and the poll command are not modelled.
  */
-import { definePlugin, NotModelled, tableOf, u16, u8 } from "../../core/mod.ts";
+import { definePlugin, NotModelled, tableOf, u32, u8 } from "../../core/mod.ts";
 import { Devices } from "../../cpu/devices.ts";
 import { Irq, IrqLineChanged, Pic } from "./api.ts";
 
@@ -25,7 +25,7 @@ export const pic8259 = definePlugin({
   provides: { lines: Irq, output: Pic },
   emits: [IrqLineChanged],
   state: {
-    levels: u16("Levels of the sixteen request lines"),
+    levels: u32("Levels of the request lines"),
     chips: tableOf(2, {
       irr: u8("Interrupt request register"),
       isr: u8("In-service register"),
@@ -45,6 +45,7 @@ export const pic8259 = definePlugin({
   setup({ use, provide, state, emit, wants }) {
     const { chips } = state;
     let changed = (): void => {};
+    const listeners: ((line: number, level: boolean) => void)[] = [];
 
     /** Highest-priority set line of `bits` in the chip's rotation, or -1. */
     const first = (chip: number, bits: number): number => {
@@ -74,20 +75,20 @@ export const pic8259 = definePlugin({
       cascade();
       changed();
     };
-    const drive = (chip: number, line: number, level: boolean): void => {
-      const c = chips[chip];
-      const bit = 1 << line;
-      const isaLine = chip * 8 + line;
-      const was = (state.levels & 1 << isaLine) !== 0;
+    const drive = (line: number, level: boolean): void => {
+      const was = (state.levels & 1 << line) !== 0;
       if (was === level) return;
-      state.levels = level
-        ? state.levels | 1 << isaLine
-        : state.levels & ~(1 << isaLine);
-      if (level) c.irr |= bit;
-      // An edge request also ends when its line falls before INTA (data sheet, "IR triggering").
-      else c.irr &= ~bit;
-      if (wants(IrqLineChanged)) emit(IrqLineChanged, { line: isaLine, level });
-      update();
+      state.levels ^= 1 << line;
+      if (wants(IrqLineChanged)) emit(IrqLineChanged, { line, level });
+      if (line < 16) {
+        const c = chips[line >> 3];
+        const bit = 1 << (line & 7);
+        if (level) c.irr |= bit;
+        // An edge request also ends when its line falls before INTA (data sheet, "IR triggering").
+        else c.irr &= ~bit;
+        update();
+      }
+      for (const listener of listeners) listener(line, level);
     };
     /** INTA at one chip. @returns line, or -1 when spurious */
     const serve = (chip: number): number => {
@@ -190,7 +191,8 @@ export const pic8259 = definePlugin({
     });
 
     provide.lines({
-      set: (line, level) => drive(line >> 3, line & 7, level),
+      set: drive,
+      connect: (handler) => void listeners.push(handler),
     });
     provide.output({
       get asserted() {

@@ -2,7 +2,7 @@
  * MC146818 real-time clock with its CMOS RAM (Motorola MC146818A data sheet;
  * the PC's ports 0x70 and 0x71). Date and time follow from the option `date`
  * plus virtual time, so that every run and replay reads the same. Updates take
- * no time: UIP reads 0. Times are kept as the guest programs them: BCD or
+ * no time, but UIP announces them 244 µs before. Times are kept as the guest programs them: BCD or
  * binary, 12 or 24 hours. SET stops the clock; clearing it starts the clock
  * from the time then in its registers. Periodic, alarm and update-ended
  * interrupts drive IRQ8 until register C is read.
@@ -49,6 +49,9 @@ const ANY = 0xc0;
 const IRQ = 8;
 const SECOND = 1_000_000_000;
 const CRYSTAL_HZ = 32768;
+/** UIP rises this long before an update (data sheet, figure 13). */
+const UPDATE_AHEAD = 244_000;
+const UIP = 0x80;
 /** Divider setting 010: the 32.768-kHz crystal, running. */
 const A_RUNNING = 0x20;
 
@@ -99,6 +102,9 @@ export const rtc = definePlugin({
     /** Seconds shown now. */
     const seconds = (): number =>
       state.base + Math.floor((clock.now() - state.since) / SECOND);
+    const updating = (): boolean =>
+      !state.stopped &&
+      (clock.now() - state.since) % SECOND >= SECOND - UPDATE_AHEAD;
     /** Puts the time into the clock registers. */
     const show = (): void => {
       if (state.stopped) return;
@@ -174,6 +180,7 @@ export const rtc = definePlugin({
       register === REG.Century;
     const read = (register: number): number => {
       if (isTime(register)) show();
+      if (register === REG.A) return at(REG.A) | (updating() ? UIP : 0);
       if (register === REG.C) {
         const value = state.flags | (asserted() ? IRQF : 0);
         state.flags = 0;

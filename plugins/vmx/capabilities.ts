@@ -143,6 +143,7 @@ export function capabilitiesOf(model: CpuModel): VmxCapabilities {
     (model.has("rdseed")
       ? when("vmx-rdseed-exit", Secondary.RdseedExiting)
       : 0) |
+    (model.has("xsaves") ? when("vmx-xsaves", Secondary.EnableXsaves) : 0) |
     (ept ? when("vmx-mbec", Secondary.ModeBasedExecute) : 0) |
     when("vmx-tsc-scaling", Secondary.TscScaling)
   );
@@ -174,6 +175,7 @@ export function capabilitiesOf(model: CpuModel): VmxCapabilities {
   field((primary & Primary.MsrBitmaps) !== 0, FieldFeature.MsrBitmaps);
   field(switching, FieldFeature.EptpSwitching);
   field((secondary & Secondary.TscScaling) !== 0, FieldFeature.TscScaling);
+  field((secondary & Secondary.EnableXsaves) !== 0, FieldFeature.Xsaves);
   field((pin & Pin.PreemptionTimer) !== 0, FieldFeature.PreemptionTimer);
 
   const C = EptVpidCapability;

@@ -28,7 +28,8 @@ const UNMODELLED_SECONDARY = ~(Secondary.Ept |
   Secondary.DescriptorTableExiting | Secondary.Rdtscp | Secondary.Vpid |
   Secondary.WbinvdExiting | Secondary.UnrestrictedGuest |
   Secondary.RdrandExiting | Secondary.Invpcid | Secondary.VmFunctions |
-  Secondary.RdseedExiting | Secondary.ModeBasedExecute |
+  Secondary.RdseedExiting | Secondary.EnableXsaves |
+  Secondary.ModeBasedExecute |
   Secondary.TscScaling) >>> 0;
 
 describe("VMX capabilities", () => {

@@ -4,7 +4,7 @@
  * what the manual section that calls it means by "valid".
  */
 import type { CpuModel } from "../../cpu/arch/models.ts";
-import { Efer } from "../../cpu/arch/flags.ts";
+import { Cr3, Efer } from "../../cpu/arch/flags.ts";
 
 /** Canonical for the widest linear address the model supports (SDM 1 §3.3.7.1). */
 export function canonical(value: bigint, model: CpuModel): boolean {
@@ -15,6 +15,12 @@ export function canonical(value: bigint, model: CpuModel): boolean {
 /** No bit at or above MAXPHYADDR. */
 export function withinPhysical(value: bigint, model: CpuModel): boolean {
   return value >> BigInt(model.physicalAddressBits) === 0n;
+}
+
+/** CR3: no bit at or above MAXPHYADDR but LAM's (SDM 3C §27.2.2, §27.3.1.1). */
+export function validCr3(value: bigint, model: CpuModel): boolean {
+  const lam = model.has("lam") ? Cr3.LAM_U48 | Cr3.LAM_U57 : 0n;
+  return withinPhysical(value & ~lam, model);
 }
 
 /** A physical address on a `1 << alignment` boundary within MAXPHYADDR. */

@@ -54,6 +54,7 @@ export const Secondary = {
   VmFunctions: 1 << 13,
   RdseedExiting: 1 << 16,
   PageModificationLogging: 1 << 17,
+  EnableXsaves: 1 << 20,
   ModeBasedExecute: 1 << 22,
   TscScaling: 1 << 25,
 } as const;

@@ -10,9 +10,9 @@ import {
   canonical,
   eferSettable,
   physicalAddress,
+  validCr3,
   validPat,
   validPdpte,
-  withinPhysical,
 } from "./check_values.ts";
 import { Entry, Pin, Secondary } from "./controls.ts";
 import type { EntryCheck, EntryContext } from "./entry_checks.ts";
@@ -176,7 +176,7 @@ export const GUEST_CHECKS: readonly EntryCheck[] = [
   row(
     "cr3.width",
     REGISTERS,
-    (c) => withinPhysical(c.vmcs.read(VmcsField.GuestCr3), c.model),
+    (c) => validCr3(c.vmcs.read(VmcsField.GuestCr3), c.model),
   ),
   row("dr7.high", REGISTERS, (c) =>
     !loads(c, Entry.LoadDebugControls) ||

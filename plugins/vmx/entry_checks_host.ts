@@ -3,12 +3,7 @@
  * is VMfailValid with error 8.
  */
 import { Cr4, Efer } from "../../cpu/arch/flags.ts";
-import {
-  canonical,
-  eferSettable,
-  validPat,
-  withinPhysical,
-} from "./check_values.ts";
+import { canonical, eferSettable, validCr3, validPat } from "./check_values.ts";
 import { controlsAllowed, Entry, Exit } from "./controls.ts";
 import type { EntryCheck, EntryContext } from "./entry_checks.ts";
 import { VmcsField } from "./vmcs_fields.ts";
@@ -70,7 +65,7 @@ export const HOST_CHECKS: readonly EntryCheck[] = [
   row(
     "cr3.width",
     REGISTERS,
-    (c) => withinPhysical(c.vmcs.read(VmcsField.HostCr3), c.model),
+    (c) => validCr3(c.vmcs.read(VmcsField.HostCr3), c.model),
   ),
   canonicalField("sysenter-esp", REGISTERS, VmcsField.HostSysenterEsp),
   canonicalField("sysenter-eip", REGISTERS, VmcsField.HostSysenterEip),

@@ -60,6 +60,8 @@ export const ExitReason = {
   Invpcid: 58,
   Vmfunc: 59,
   Rdseed: 61,
+  Xsaves: 63,
+  Xrstors: 64,
 } as const;
 export type ExitReasonCode = typeof ExitReason[keyof typeof ExitReason];
 
@@ -132,6 +134,8 @@ const TITLES: Record<keyof typeof ExitReason, string> = {
   Invpcid: "INVPCID",
   Vmfunc: "VMFUNC",
   Rdseed: "RDSEED",
+  Xsaves: "XSAVES",
+  Xrstors: "XRSTORS",
 };
 
 /** Exits that follow something else than the execution of one instruction. */

@@ -37,7 +37,7 @@ export function saveGuestState(
 ): void {
   const { v } = cpu;
   vmcs.write32(F.GuestCr0, v.cr0);
-  vmcs.write(F.GuestCr3, BigInt(v.cr3));
+  vmcs.write(F.GuestCr3, v.cr3Full);
   vmcs.write32(F.GuestCr4, v.cr4);
   if (c.exit & Exit.SaveDebugControls) {
     vmcs.write(F.GuestDr7, v.dr(7));
@@ -90,7 +90,7 @@ export function loadGuestState(
 ): void {
   const { v } = cpu;
   v.cr0 = ((vmcs.read32(F.GuestCr0) & ~CR0_KEPT) | (v.cr0 & CR0_KEPT)) >>> 0;
-  v.cr3 = Number(vmcs.read(F.GuestCr3));
+  v.cr3Full = vmcs.read(F.GuestCr3);
   v.cr4 = vmcs.read32(F.GuestCr4);
   if (c.entry & Entry.LoadDebugControls) {
     v.setDr(7, vmcs.read(F.GuestDr7) & 0xffff_2fffn | 0x400n);

@@ -47,7 +47,7 @@ export function loadHostState(
   const { v } = cpu;
   const long = (c.exit & Exit.HostAddressSpaceSize) !== 0;
   v.cr0 = ((vmcs.read32(F.HostCr0) & ~CR0_KEPT) | (v.cr0 & CR0_KEPT)) >>> 0;
-  v.cr3 = Number(vmcs.read(F.HostCr3));
+  v.cr3Full = vmcs.read(F.HostCr3);
   const cr4 = vmcs.read32(F.HostCr4);
   v.cr4 = (long ? cr4 | Cr4.PAE : cr4 & ~Cr4.PCIDE) >>> 0;
   v.setDr(7, 0x400n);

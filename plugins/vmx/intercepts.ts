@@ -6,6 +6,7 @@
  */
 import { Intercept, type InterceptId } from "../../cpu/arch/intercepts.ts";
 import { Cr0 } from "../../cpu/arch/flags.ts";
+import { MsrSlot } from "../../cpu/arch/msr.ts";
 import type { CpuContext } from "../../cpu/context.ts";
 import { type Insn, OperandKind } from "../../cpu/isa/insn.ts";
 import { Gpr, Seg } from "../../cpu/layout.ts";
@@ -192,6 +193,14 @@ const withDisplacement =
 const msr = (write: boolean) => (q: InterceptQuestion): boolean =>
   msrExits(q.cpu, q.vmcs, q.controls, q.cpu.v.gpr32(Gpr.RCX), write);
 
+/** EDX:EAX, IA32_XSS and the XSS-exiting bitmap have a bit in common (SDM 3C §26.1.3). */
+function xsavesExits(q: InterceptQuestion): boolean {
+  const { v } = q.cpu;
+  const asked = BigInt(v.gpr32(Gpr.RDX)) << 32n | BigInt(v.gpr32(Gpr.RAX));
+  const bitmap = q.vmcs.read(F.XssExitingBitmap);
+  return (asked & v.msr(MsrSlot.Xss) & bitmap) !== 0n;
+}
+
 /** Rows for instructions with an InterceptId of their own. */
 export const INTERCEPTS: readonly InterceptRow[] = [
   { id: Intercept.Cpuid, reason: ExitReason.Cpuid, exits: always },
@@ -326,8 +335,20 @@ export const INTERCEPTS: readonly InterceptRow[] = [
     exits: primary(Primary.InvlpgExiting),
     report: withDisplacement(invalidateInformation),
   },
+  {
+    id: Intercept.Xsaves,
+    reason: ExitReason.Xsaves,
+    exits: xsavesExits,
+    report: withDisplacement(memoryInformation),
+  },
+  {
+    id: Intercept.Xrstors,
+    reason: ExitReason.Xrstors,
+    exits: xsavesExits,
+    report: withDisplacement(memoryInformation),
+  },
   { id: Intercept.Getsec, reason: ExitReason.Getsec, exits: always },
-  { id: Intercept.Rsm, reason: ExitReason.Rsm, exits: always },
+  // RSM exits in SMM only, which no guest of ours enters (SDM 3C §26.1.2).
 ];
 
 const BY_ID: (InterceptRow | undefined)[] = [];

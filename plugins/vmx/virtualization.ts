@@ -68,6 +68,9 @@ export class VmxVirtualization implements VirtualizationPort {
     if (id === Intercept.Rdtscp || id === Intercept.Rdpid) {
       return !(secondary & Secondary.Rdtscp);
     }
+    if (id === Intercept.Xsaves || id === Intercept.Xrstors) {
+      return !(secondary & Secondary.EnableXsaves);
+    }
     if (id === Intercept.Invpcid) return !(secondary & Secondary.Invpcid);
     return false;
   }
@@ -153,6 +156,14 @@ export class VmxVirtualization implements VirtualizationPort {
 
   interceptInit(cpu: CpuContext): boolean {
     vmExit(this.unit, cpu, { reason: ExitReason.Init });
+    return true;
+  }
+
+  interceptSipi(cpu: CpuContext, vector: number): boolean {
+    vmExit(this.unit, cpu, {
+      reason: ExitReason.Sipi,
+      qualification: BigInt(vector),
+    });
     return true;
   }
 

@@ -34,6 +34,7 @@ export const FieldFeature = {
   Pat: 7,
   Efer: 8,
   TprShadow: 9,
+  Xsaves: 10,
 } as const;
 
 /** Encodings by manual name (SDM 3C appendix B). */
@@ -173,6 +174,7 @@ export const VmcsField = {
   HostSysenterEip: 0x6c12,
   HostRsp: 0x6c14,
   HostRip: 0x6c16,
+  XssExitingBitmap: 0x202c,
 } as const;
 /** An encoding that our processor knows. */
 export type VmcsFieldEncoding = typeof VmcsField[keyof typeof VmcsField];
@@ -222,6 +224,7 @@ const FEATURES = new Map<number, number>([
   [VmcsField.HostEfer, FieldFeature.Efer],
   [VmcsField.VirtualApicAddress, FieldFeature.TprShadow],
   [VmcsField.TprThreshold, FieldFeature.TprShadow],
+  [VmcsField.XssExitingBitmap, FieldFeature.Xsaves],
 ]);
 
 /** Every field, in order of encoding group as listed above. */

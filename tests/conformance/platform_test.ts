@@ -9,11 +9,13 @@ import type { Kernel } from "../../core/kernel.ts";
 import type { Plugin, PluginUse } from "../../core/plugin.ts";
 import { debugexit } from "../../plugins/debugexit/plugin.ts";
 import { decoder } from "../../plugins/decoder/plugin.ts";
+import { ioapic } from "../../plugins/ioapic/plugin.ts";
 import { lapic } from "../../plugins/lapic/plugin.ts";
 import { mmu } from "../../plugins/mmu/plugin.ts";
 import { pic8259 } from "../../plugins/pic8259/plugin.ts";
 import { pit8254 } from "../../plugins/pit8254/plugin.ts";
 import { rtc } from "../../plugins/rtc/plugin.ts";
+import { testdev } from "../../plugins/testdev/plugin.ts";
 import { UartReceived } from "../../plugins/uart16550/api.ts";
 import { uart16550 } from "../../plugins/uart16550/plugin.ts";
 import { assertConforms } from "../../testing/mod.ts";
@@ -23,10 +25,12 @@ const PLUGINS: readonly Plugin[] = [
   decoder,
   mmu,
   debugexit,
+  ioapic,
   lapic,
   pic8259,
   pit8254,
   rtc,
+  testdev,
   uart16550,
 ];
 
@@ -81,11 +85,24 @@ const GUEST = `
   mov dword ptr [rdi + 0x3e0], 0xb
   mov dword ptr [rdi + 0x320], 0x20050
   mov dword ptr [rdi + 0x380], 5000
+  ; IOAPIC: line 17, an edge
+  mov rsi, 0x10200000
+  mov dword ptr [rsi], 0x32
+  mov dword ptr [rsi + 0x10], 0x60
   xor ebx, ebx
   xor ebp, ebp
   sti
 again:
   hlt
+  ; test devices: an edge on line 17, register, memory
+  mov dx, 0x2011
+  mov al, 1
+  out dx, al
+  xor eax, eax
+  out dx, al
+  mov eax, ebx
+  out 0xe0, eax
+  mov [rsi + 0x200000], ebx
   mov dword ptr [rdi + 0x300], 0x40060
   ; move a page back and forth
   mov rax, [0x12000 + 16]
@@ -141,6 +158,8 @@ function load(plugins: readonly PluginUse[]): Kernel {
     ramBytes: 0x800000,
     setup: (_cpu, { physical }) => {
       physical.write(0x12000 + 128 * 8, 8, 0xfee0009fn);
+      physical.write(0x12000 + 129 * 8, 8, 0xfec0009fn);
+      physical.write(0x12000 + 130 * 8, 8, 0xff00009fn);
       physical.write(0x200000, 8, 0x1111n);
       physical.write(0x400000, 8, 0x2222n);
     },

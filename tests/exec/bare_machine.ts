@@ -115,7 +115,9 @@ export class BareMachine implements Translator {
     this.cpu = Object.assign(cpu, {
       access: new LinearAccess(cpu as unknown as CpuContext),
     });
-    physical.onCodeWritten((page) => backend.codeWritten(page));
+    physical.onCodeWritten((page, first, last) =>
+      backend.codeWritten(page, first, last)
+    );
     this.reset(options.bits ?? 64, options.cpl ?? 0);
     backend.attach([this.cpu]);
     const observed = options.observed ?? false;
@@ -297,6 +299,8 @@ export class BareMachine implements Translator {
         if (detail === undefined) outcome = cpu.access.outcome;
       }
       if (outcome === Outcome.Done) outcome = insn.row.call(cpu, insn);
+      // There is nobody to give the turn to.
+      if (outcome === Outcome.Yield) outcome = Outcome.Done;
     } catch (error) {
       if (!(error instanceof NotModelled)) throw error;
       return { kind: "not-modelled", what: error.what };

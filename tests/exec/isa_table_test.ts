@@ -1,11 +1,22 @@
 /**
  * The decoder and the ISA table over every op-code that iced-x86 lists: each
- * row's codes exist and decode to that row, and what has no row is known to be
- * of a feature that we do not show, or SIMD, or x87 arithmetic.
+ * row's codes exist and decode to that row, and what has no row is of a feature
+ * that no model shows, or on the list of what is still to come.
  */
 import { assert, assertEquals } from "@std/assert";
-import { Code, CodeExt, Encoder, EncodingKind, Instruction } from "iced-x86";
-import { type CpuModel, parseModel } from "../../cpu/arch/models.ts";
+import {
+  Code,
+  CodeExt,
+  CpuidFeature,
+  Encoder,
+  EncodingKind,
+  Instruction,
+} from "iced-x86";
+import {
+  CPU_MODELS,
+  type CpuModel,
+  parseModel,
+} from "../../cpu/arch/models.ts";
 import { DecodeFailure } from "../../cpu/isa/decoder.ts";
 import { OperandKind } from "../../cpu/isa/insn.ts";
 import { rowIndexOf, ROWS } from "../../cpu/isa/table.ts";
@@ -120,9 +131,19 @@ Deno.test("a model without a feature has none of its rows", () => {
   assert(checked > 100);
 });
 
-Deno.test("what has no row is SIMD, x87 arithmetic or of a feature not shown", () => {
-  const shown = createDecoder(base);
-  const left = new Set<string>();
+/**
+ * What some CPU model shows and we do not model yet: iced-x86's feature and which
+ * of its codes. Everything else that a model shows must have a row. Delete a
+ * line when its last code has a row; the test complains until you do.
+ */
+const TO_COME: Readonly<Record<string, RegExp>> = {};
+
+Deno.test("what has no row is of a feature not shown, or on the list", () => {
+  const shown = Object.keys(CPU_MODELS).map((name) =>
+    createDecoder(parseModel(name))
+  );
+  const unexpected = new Set<string>();
+  const used = new Set<string>();
   for (const name of names) {
     if (rowIndexOf(name) >= 0 || name.startsWith("Declare")) continue;
     // POP CS was the 8086's; 0F has been the escape byte since.
@@ -135,21 +156,34 @@ Deno.test("what has no row is SIMD, x87 arithmetic or of a feature not shown", (
     // Of other makers' and early processors: decoded under an option only.
     const opCode = CodeExt.opCode(code);
     if (opCode.decoderOption !== 0) continue;
+    const feature = [...instruction.cpuidFeatures()]
+      .map((f) => CpuidFeature[f]).sort().join("+");
     for (const bits of [16, 32, 64] as const) {
       for (const bytes of encode(code, bits)) {
-        const got = shown.decode(bytes, bytes.length, bits, IP, bits, false);
-        if (got === DecodeFailure.Invalid) continue;
-        if (typeof got === "object") continue; // decoded as another code
-        assertEquals(got, DecodeFailure.NotModelled, name);
-        assert(legacy, `${name} is not legacy and no model shows it`);
-        left.add(name);
+        for (const decoder of shown) {
+          const got = decoder.decode(
+            bytes,
+            bytes.length,
+            bits,
+            IP,
+            bits,
+            false,
+          );
+          if (got === DecodeFailure.Invalid) continue;
+          if (typeof got === "object") continue; // decoded as another code
+          assertEquals(got, DecodeFailure.NotModelled, name);
+          assert(legacy, `${name} is not legacy and no model shows it`);
+          if (TO_COME[feature]?.test(name)) used.add(feature);
+          else unexpected.add(`${feature} ${name}`);
+        }
       }
     }
     instruction.free();
   }
-  const unexpected = [...left].filter((name) =>
-    !/xmm|_mm|^F[a-z0-9]/.test(name)
+  assertEquals([...unexpected], []);
+  assertEquals(
+    [...used].sort(),
+    Object.keys(TO_COME).sort(),
+    "delete stale entries",
   );
-  assertEquals(unexpected, []);
-  assert(left.size > 300);
 });

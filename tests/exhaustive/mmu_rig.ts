@@ -5,7 +5,7 @@
  * grants and facts can be read back.
  */
 import type { EventToken } from "../../core/event.ts";
-import { parseModel } from "../../cpu/arch/models.ts";
+import { type CpuModel, parseModel } from "../../cpu/arch/models.ts";
 import { LinearAccess } from "../../cpu/access.ts";
 import type { CpuContext } from "../../cpu/context.ts";
 import { DeviceSpace } from "../../cpu/devices.ts";
@@ -40,7 +40,7 @@ export class MmuRig {
   /** Whether facts are wanted. */
   observed = false;
 
-  constructor(model = "max-intel", ramBytes = 1 << 22) {
+  constructor(model: string | CpuModel = "max-intel", ramBytes = 1 << 22) {
     const layout = createLayout(1, ramBytes, 0);
     const pages = layout.totalBytes / 65536;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
@@ -57,7 +57,7 @@ export class MmuRig {
       index: 0,
       layout,
       v: this.v,
-      model: parseModel(model),
+      model: typeof model === "string" ? parseModel(model) : model,
       physical: this.physical,
       translator: this.mmu,
       devices: this.devices,
@@ -114,6 +114,12 @@ export class MmuRig {
   nested(root: number, flags = 0): void {
     this.v.setQuad(VCPU.stage2Root, BigInt(root));
     this.v.setWord(VCPU.stage2Flags, Stage2Flags.Ept | flags);
+  }
+
+  /** Puts nested page tables in force. @param flags of nestedPagingFlags */
+  nestedPaging(root: number, flags: number): void {
+    this.v.setQuad(VCPU.stage2Root, BigInt(root));
+    this.v.setWord(VCPU.stage2Flags, flags);
   }
 
   /** Translates and takes what it left behind. */

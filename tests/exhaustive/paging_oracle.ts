@@ -44,6 +44,8 @@ export interface Cpuid {
   readonly maxPhyAddr: number;
   readonly pse36: boolean;
   readonly pages1G: boolean;
+  /** AMD: bit 8 of a PML4E and PML5E is reserved too (APM 2 §5.3.3). */
+  readonly amd: boolean;
 }
 
 /** A page that the entries map. */
@@ -93,7 +95,10 @@ function shape(
   switch (level) {
     case "PML5E":
     case "PML4E":
-      return { reserved: common | 0x80n, page: undefined };
+      return {
+        reserved: common | (id.amd ? 0x180n : 0x80n),
+        page: undefined,
+      };
     case "PDPTE":
       if (!ps) return { reserved: common, page: undefined };
       if (!id.pages1G) return { reserved: common | 0x80n, page: undefined };

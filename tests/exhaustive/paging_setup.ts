@@ -82,6 +82,7 @@ export class Chain {
       maxPhyAddr: cpu.model.physicalAddressBits,
       pse36: cpu.model.has("pse36"),
       pages1G: cpu.model.has("pdpe1gb"),
+      amd: cpu.model.vendor === "AuthenticAMD",
     };
     this.linear = LINEAR[mode.name];
     const { linear } = this;

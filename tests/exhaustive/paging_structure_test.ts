@@ -122,6 +122,11 @@ Deno.test("entries: 5-level paging", () => {
   assert(judge(MODES.five, "max-intel,-pdpe1gb", 1009) > 5000);
 });
 
+Deno.test("entries: AMD reserves bit 8 of PML4Es and PML5Es", () => {
+  assert(judge(MODES.four, "qemu64", 31) > 5000);
+  assert(judge(MODES.five, "qemu64,+la57,+pdpe1gb", 1511) > 2000);
+});
+
 Deno.test("attributes: global only with CR4.PGE, size and dirty from the leaf", () => {
   const leaves: [Mode, bigint[], number][] = [
     [MODES.four, [3n, 3n, 3n, 0x103n], 0],

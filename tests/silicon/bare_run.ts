@@ -32,7 +32,17 @@ import {
 } from "./vectors.ts";
 
 /** Rows that exist although no model shows their feature yet. */
-const EXTRA: readonly Feature[] = ["sse4.2", "misalignsse", "xsave"];
+const EXTRA: readonly Feature[] = [
+  "pni",
+  "ssse3",
+  "sse4.1",
+  "sse4.2",
+  "misalignsse",
+  "aes",
+  "pclmulqdq",
+  "sha-ni",
+  "xsave",
+];
 
 /** The model that the vectors were recorded on, as far as we have rows. */
 export function siliconModel(): CpuModel {
@@ -128,7 +138,7 @@ export function runOn(
   });
   const { v } = machine.cpu;
   v.cr0 = (v.cr0 | Cr0.AM) >>> 0;
-  v.cr4 |= Cr4.OSXSAVE;
+  v.cr4 |= Cr4.OSXSAVE | Cr4.OSXMMEXCPT;
   mapKernel(machine);
   const segments = Array.from({ length: 8 }, (_, s) => v.segment(s));
   for (const { address, writable, executable } of PAGES) {

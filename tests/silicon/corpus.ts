@@ -6,13 +6,13 @@ import { parseRows, type RowCount } from "./compare.ts";
 import { parseFile, type SiliconCase } from "./vectors.ts";
 
 const DIRECTORY = new URL("../cases/silicon/", import.meta.url);
-const ROWS = "ROWS.txt";
+const LISTS = ["ROWS.txt", "ROWS_SIMD.txt"];
 
 /** Names of the vector files, sorted. */
 export function vectorFiles(): string[] {
   return [...Deno.readDirSync(DIRECTORY)]
     .map((entry) => entry.name)
-    .filter((name) => name.endsWith(".txt") && name !== ROWS)
+    .filter((name) => name.endsWith(".txt") && !LISTS.includes(name))
     .sort();
 }
 
@@ -23,12 +23,24 @@ export function readVectors(name: string): SiliconCase[] {
 
 /** The list of all rows with their counts. */
 export function readRows(): RowCount[] {
-  return parseRows(Deno.readTextFileSync(new URL(ROWS, DIRECTORY)));
+  const rows = new Map<string, RowCount>();
+  for (const list of LISTS) {
+    const text = Deno.readTextFileSync(new URL(list, DIRECTORY));
+    for (const row of parseRows(text)) {
+      // MOVSD and CMPSD are a string and a SIMD instruction each.
+      const other = rows.get(row.mnemonic);
+      const cases = row.cases + (other?.cases ?? 0);
+      const faults = row.faults + (other?.faults ?? 0);
+      const reason = cases > 0 ? other?.reason ?? row.reason : row.reason;
+      rows.set(row.mnemonic, { ...row, cases, faults, reason });
+    }
+  }
+  return [...rows.values()];
 }
 
 /** Bytes the corpus takes on disk. */
 export function corpusBytes(): number {
-  return [...vectorFiles(), ROWS].reduce(
+  return [...vectorFiles(), ...LISTS].reduce(
     (sum, name) => sum + Deno.statSync(new URL(name, DIRECTORY)).size,
     0,
   );

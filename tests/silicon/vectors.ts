@@ -20,6 +20,7 @@ import {
   STACK,
   START,
 } from "./environment.ts";
+import { seededVectors } from "./seeded.ts";
 
 /** x87 and SSE state as FXSAVE64 sees it (SDM vol. 2 FXSAVE). */
 export interface FpuState {
@@ -81,8 +82,12 @@ export interface SiliconCase {
   readonly memoryAfter: readonly MemoryRun[];
   /** Flags the manuals leave undefined here. */
   readonly undefinedFlags: number;
+  /** Bits of general registers that are the recording host's own, by number. */
+  readonly hostBits: ReadonlyMap<number, bigint>;
   /** True where AMD's decoding or outcome differs from Intel's. */
   readonly amdOnly: boolean;
+  /** What vector registers and data page are filled from (seeded.ts), if so. */
+  readonly seed?: number;
 }
 
 /** Comment written at the top of every vector file. */
@@ -93,9 +98,12 @@ export const FORMAT_HEADER = [
   "a case (pages, default registers, selectors): tests/silicon/environment.ts.",
   "before: registers that differ from their defaults, fl=RFLAGS, fsb= gsb=",
   "  segment bases, mADDRESS=bytes memory, rip= if not 10000800, x87/SSE state",
-  "  (fcw fsw ftw fop fip fdp mxcsr st0-7 xmm0-15); amd=1: AMD's behaviour.",
+  "  (fcw fsw ftw fop fip fdp mxcsr st0-7 xmm0-15); amd=1: AMD's behaviour;",
+  "  x=SEED: xmm0-15, st0-7 and the data page as seeded.ts makes them.",
   "after: only what changed. fault=VECTOR:ERROR:CR2; rip= only if not the next",
-  "  instruction (or, with a fault, not the same one); u= undefined flags.",
+  "  instruction (or, with a fault, not the same one); u= undefined flags;",
+  "  ?REGISTER=MASK bits that are the host's own, shown as 0 and not compared.",
+  "  ST(i) that only moved with TOP did not change.",
   "A REP instruction runs until RIP leaves it. RF is never shown.",
 ] as const;
 
@@ -125,6 +133,14 @@ export function initialState(): SiliconState {
     selectors: [...DEFAULT_SELECTORS],
     fpu: initialFpu(),
   };
+}
+
+/** Fills vector registers from a seed. @returns the data page's run */
+export function applySeed(state: SiliconState, seed: number): MemoryRun {
+  const { xmm, st, data } = seededVectors(seed);
+  state.fpu.xmm = [...xmm];
+  state.fpu.st = [...st];
+  return { address: DATA, bytes: data };
 }
 
 /** An independent copy of `state`. */
@@ -218,8 +234,10 @@ export function parseCase(line: string): SiliconCase {
   const memoryBefore: MemoryRun[] = [];
   const memoryAfter: MemoryRun[] = [];
   let amdOnly = false;
+  let seed: number | undefined;
   let fault: SiliconFault | null = null;
   let undefinedFlags = 0;
+  const hostBits = new Map<number, bigint>();
   const apply = (
     text: string,
     state: SiliconState,
@@ -247,13 +265,26 @@ export function parseCase(line: string): SiliconCase {
   };
   apply(beforeText, before, memoryBefore, (name, value) => {
     if (name === "amd") amdOnly = value === "1";
-    return name === "amd";
+    if (name !== "x") return name === "amd";
+    if (!/^[0-9a-f]{1,8}$/.test(value)) return false;
+    seed = parseInt(value, 16);
+    memoryBefore.push(applySeed(before, seed));
+    return true;
   });
   const after = copyState(before);
   let ripGiven = false;
   apply(afterText, after, memoryAfter, (name, value) => {
     if (name === "rip") ripGiven = true;
+    // The status word stands before the registers that TOP renames.
+    if (name === "fsw" && /^[0-9a-f]+$/.test(value)) {
+      after.fpu.st = renamed(after.fpu, parseInt(value, 16));
+    }
     if (name === "u") undefinedFlags = parseInt(value, 16);
+    const own = (GPR_NAMES as readonly string[]).indexOf(name.slice(1));
+    if (name.startsWith("?") && own >= 0 && /^[0-9a-f]+$/.test(value)) {
+      hostBits.set(own, BigInt(`0x${value}`));
+      return true;
+    }
     if (name === "fault") {
       const m = /^([0-9a-f]+):([0-9a-f]+):([0-9a-f]+)$/.exec(value);
       if (!m) throw new Error(`fault "${value}": expected VECTOR:ERROR:CR2`);
@@ -276,8 +307,16 @@ export function parseCase(line: string): SiliconCase {
     fault,
     memoryAfter,
     undefinedFlags,
+    hostBits,
     amdOnly,
+    ...(seed === undefined ? {} : { seed }),
   };
+}
+
+/** The registers as they are called after TOP moved to that of `fsw`. */
+function renamed({ st, fsw }: FpuState, now: number): bigint[] {
+  const by = (now >> 11) - (fsw >> 11) & 7;
+  return st.map((_, i) => st[i + by & 7]);
 }
 
 function difference(from: SiliconState, to: SiliconState): string[] {
@@ -291,13 +330,19 @@ function difference(from: SiliconState, to: SiliconState): string[] {
 export function formatCase(c: SiliconCase): string {
   const runs = (list: readonly MemoryRun[]): string[] =>
     list.map((r) => `m${r.address.toString(16)}=${hexOf(r.bytes)}`);
-  const before = difference(initialState(), c.before);
+  const start = initialState();
+  // The data page's run is not shown, nor are registers as the seed made them.
+  const seeded = c.seed === undefined ? [] : [applySeed(start, c.seed)];
+  const before = difference(start, c.before);
   if (c.before.rip !== BigInt(START)) {
     before.unshift(`rip=${c.before.rip.toString(16)}`);
   }
   if (c.amdOnly) before.unshift("amd=1");
-  before.push(...runs(c.memoryBefore));
-  const after = difference(c.before, c.after);
+  if (c.seed !== undefined) before.unshift(`x=${c.seed.toString(16)}`);
+  before.push(...runs(c.memoryBefore.slice(seeded.length)));
+  const was = copyState(c.before);
+  was.fpu.st = renamed(was.fpu, c.after.fpu.fsw);
+  const after = difference(was, c.after);
   const expectedRip = c.fault
     ? c.before.rip
     : c.before.rip + BigInt(c.code.length);
@@ -312,6 +357,9 @@ export function formatCase(c: SiliconCase): string {
   }
   after.push(...runs(c.memoryAfter));
   if (c.undefinedFlags) after.push(`u=${c.undefinedFlags.toString(16)}`);
+  for (const [register, mask] of c.hostBits) {
+    after.push(`?${GPR_NAMES[register]}=${mask.toString(16)}`);
+  }
   return [
     c.form,
     c.disassembly,

@@ -245,6 +245,7 @@ describe("silicon corpus", () => {
       14, // #PF
       16, // #MF
       17, // #AC
+      19, // #XM
     ]);
   });
 
@@ -254,11 +255,13 @@ describe("silicon corpus", () => {
       const status = 0xcd5;
       const changed = (c.before.rflags ^ c.after.rflags) & status;
       const allowed = c.fault ? stringFlags(table, c) : table.written;
-      assertEquals(changed & ~allowed, 0, formatCase(c));
+      const wrong = changed & ~allowed;
+      if (wrong) assertEquals(wrong, 0, formatCase(c));
       if (c.fault) continue;
       const masked = conditional(table.mnemonic);
-      assertEquals(c.after.rflags & table.cleared & ~masked, 0, formatCase(c));
-      assertEquals(c.after.rflags & table.set, table.set, formatCase(c));
+      const kept = c.after.rflags & table.cleared & ~masked;
+      const missing = table.set & ~c.after.rflags;
+      if (kept | missing) assertEquals([kept, missing], [0, 0], formatCase(c));
     }
   });
 
@@ -268,7 +271,9 @@ describe("silicon corpus", () => {
       if (c.fault) {
         const partly = c.before.rflags !== c.after.rflags;
         const mask = partly ? undefinedAfterFault(mnemonic) : 0;
-        assertEquals(c.undefinedFlags, mask, formatCase(c));
+        if (c.undefinedFlags !== mask) {
+          assertEquals(c.undefinedFlags, mask, formatCase(c));
+        }
       } else if (needsShiftContext(mnemonic)) {
         // Iced does not know the count: its mask is all that may be undefined
         // for some count, except CF beyond the width and SHLD's results.

@@ -16,6 +16,7 @@ import { MachineExecutor } from "../../cpu/engine/executor.ts";
 import type { Hardware } from "../../cpu/hardware.ts";
 import type { InstructionDecoder } from "../../cpu/isa/decoder.ts";
 import { ROWS } from "../../cpu/isa/table.ts";
+import { rowLabel } from "../../cpu/isa/validate.ts";
 import { Seg } from "../../cpu/layout.ts";
 import { createDecoder } from "../../plugins/decoder/decode.ts";
 import { UartConsumed } from "../../plugins/uart16550/api.ts";
@@ -114,10 +115,7 @@ export class Coverage {
 
   /** Names of rows that never retired and, of these, never were reached. */
   missing(): { notRetired: string[]; notReached: string[] } {
-    const nameOf = (i: number): string =>
-      ROWS[i].variant === undefined
-        ? ROWS[i].name
-        : `${ROWS[i].name} ${ROWS[i].variant}`;
+    const nameOf = (i: number): string => rowLabel(ROWS[i]);
     const notRetired: string[] = [], notReached: string[] = [];
     for (let i = 0; i < ROWS.length; i++) {
       if (this.retired[i] > 0) continue;

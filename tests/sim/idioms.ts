@@ -55,6 +55,9 @@ const edits = (...texts: string[]): Idiom => ({
   texts,
 });
 
+/** A 64-byte aligned place of the zone's data. */
+const AREA = "D + 64 - (D & 63)";
+
 const SETS: readonly (readonly [msr: number, low: number, high: number])[] = [
   [0xc0000100, 0x00110010, 0],
   [0xc0000101, 0x00110020, 0],
@@ -431,6 +434,22 @@ export const IDIOMS: readonly Idiom[] = [
   ),
   any(LONG, "fxsave64 [D + 16 - (D & 15)]\nfxrstor64 [D + 16 - (D & 15)]"),
   any(WIDE, "fninit\nfnsave [D]\nfrstor [D]\nmov word [D + 4], 0x81"),
+  // --- extended state: the header's reserved bytes must be zero to be restored
+  ...([[WIDE, ""], [LONG, "64"]] as const).map(([modes, suffix]) =>
+    any(
+      modes,
+      `mov edi, ${AREA} + 512\nxor eax, eax\nmov ecx, 16\nrep stosd`,
+      `mov eax, N & 7\nxor edx, edx\nxsave${suffix} [${AREA}]\nxrstor${suffix} [${AREA}]`,
+    )
+  ),
+  ...([[WIDE, ""], [LONG, "64"]] as const).map(([modes, suffix]) =>
+    kernel(
+      modes,
+      `mov edi, ${AREA} + 512\nxor eax, eax\nmov ecx, 16\nrep stosd`,
+      `mov eax, N & 7\nxor edx, edx\nxsaves${suffix} [${AREA}]\nxrstors${suffix} [${AREA}]`,
+    )
+  ),
+  any(WIDE, "xor ecx, ecx\nrdpkru\nwrpkru"),
   // --- stack frames
   any(LONG, "enter 16, N & 3\nmov eax, [rbp]\nleave"),
   any(NOT_LONG, "enter 16, N & 3\nleave\npusha\npopa\npushad\npopad"),

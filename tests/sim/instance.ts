@@ -5,9 +5,9 @@
  */
 import {
   type Code,
-  CodeExt,
   Encoder,
   type Instruction,
+  MemorySizeExt,
   OpKind,
   Register as R,
 } from "iced-x86";
@@ -26,6 +26,8 @@ export interface Prepared {
   readonly base: number;
   /** Number of the index register, to be made small, or −1. */
   readonly index: number;
+  /** What base and index are to be multiples of: 1 unless the form wants more. */
+  readonly align: number;
 }
 
 const FAMILIES: readonly (readonly [first: R, count: number])[] = [
@@ -41,15 +43,26 @@ const HIGH_FAMILIES: readonly (readonly [low: R, high: R])[] = [
   [R.RAX, R.R8],
 ];
 
-/** The register of the same width and another number. */
-function another(register: R, number: number): R {
+/** MMX, XMM and x87 registers. */
+const VECTOR_FAMILIES: readonly (readonly [first: R, count: number])[] = [
+  [R.MM0, 8],
+  [R.XMM0, 16],
+  [R.ST0, 8],
+];
+
+/** The register of the same width and another number, below `count`. */
+function another(register: R, number: number, count: number): R {
+  for (const [first, most] of VECTOR_FAMILIES) {
+    if (register < first || register >= first + most) continue;
+    return first + number % Math.min(most, count);
+  }
   for (const [i, [low, high]] of HIGH_FAMILIES.entries()) {
-    const count = FAMILIES[i][1];
+    const small = FAMILIES[i][1];
     const isLow = register >= low && register < low + (i === 0 ? 4 : 8);
     const isHigh = register >= high && register < high + 8;
     if (!isLow && !isHigh) continue;
     if (number >= 8) return high + number - 8;
-    return low + number % count;
+    return low + number % small;
   }
   return register;
 }
@@ -69,7 +82,11 @@ function randomize(
   i: Instruction,
   bits: Bits,
   random: RandomStream,
-  { keep, stackPointer }: { keep: boolean; stackPointer: boolean },
+  { keep, stackPointer, align }: {
+    keep: boolean;
+    stackPointer: boolean;
+    align: number;
+  },
 ): { base: number; index: number } {
   let base = -1, index = -1;
   const high = bits === 64;
@@ -80,7 +97,7 @@ function randomize(
       let number = random.below(high ? 16 : 8);
       // Seldom the stack pointer.
       if (number === 4 && (!stackPointer || random.below(8) !== 0)) number = 1;
-      i.setOpRegister(k, another(old, number));
+      i.setOpRegister(k, another(old, number, high ? 16 : 8));
     }
     if (kind === OpKind.Memory && i.memoryBase !== R.AL) {
       if (i.memoryBase === R.None && i.memoryIndex === R.None) continue;
@@ -89,9 +106,8 @@ function randomize(
       const wide = i.memoryBase >= R.RAX && i.memoryBase <= R.R15 ||
         i.memoryIndex >= R.RAX && i.memoryIndex <= R.R15;
       const narrow = i.memoryBase >= R.AX && i.memoryBase <= R.R15W;
-      const displacement = random.below(4) === 0
-        ? random.below(300) - 150
-        : random.below(32);
+      const displacement = -align &
+        (random.below(4) === 0 ? random.below(300) - 150 : random.below(32));
       i.memoryDisplacement = BigInt.asIntN(64, BigInt(displacement));
       i.memoryDisplSize = Math.abs(displacement) < 100
         ? 1
@@ -184,16 +200,22 @@ function encode(i: Instruction, bits: Bits, ip: bigint): Uint8Array {
   return encoder.takeBuffer();
 }
 
-/** Is the code valid in the mode? */
-export function validIn(code: Code, bits: Bits): boolean {
-  const info = CodeExt.opCode(code);
-  const valid = bits === 64
-    ? info.mode64
-    : bits === 32
-    ? info.mode32
-    : info.mode16;
-  info.free();
-  return valid;
+/** Forms whose 16 bytes may lie anywhere. */
+const UNALIGNED = /^(Movup|Movdqu|Lddqu|Pcmp[ei]str)/;
+
+/**
+ * What the form's memory operand has to be aligned to, or 1; one time in four
+ * 1 anyway, for #GP.
+ */
+function alignment(i: Instruction, codeName: string, random: RandomStream) {
+  const size = MemorySizeExt.size(i.memorySize);
+  const area = /^Fx(save|rstor)/.test(codeName);
+  const wanted = /^Xsave|^Xrstor/.test(codeName)
+    ? 64
+    : area || size === 16 && !UNALIGNED.test(codeName)
+    ? 16
+    : 1;
+  return wanted > 1 && random.below(4) === 0 ? 1 : wanted;
 }
 
 /**
@@ -205,7 +227,7 @@ export function randomInstance(
   codeName: string,
   bits: Bits,
   random: RandomStream,
-  { data, ip, stackPointer }: Aim,
+  { data: anywhere, ip, stackPointer }: Aim,
 ): Prepared | undefined {
   const memory = takesMemory(code) && random.below(2) === 0;
   const choice = random.below(10);
@@ -226,10 +248,13 @@ export function randomInstance(
   const make = (target: number): Instruction =>
     buildInstance(code, bits, variant, BigInt(target));
   const i = make(ip);
+  const align = alignment(i, codeName, random);
+  const data = anywhere & -align;
   try {
     const found = randomize(i, bits, random, {
       keep: SPECIAL.test(codeName),
       stackPointer,
+      align,
     });
     randomizeImmediate(i, random);
     for (let k = 0; k < i.opCount; k++) {
@@ -257,7 +282,7 @@ export function randomInstance(
       else i.nearBranch16 = Number(to & 0xffffn);
       bytes = encode(i, bits, BigInt(ip));
     }
-    return { bytes, ...found };
+    return { bytes, ...found, align };
   } catch {
     // iced-x86 refuses e.g. SPL as an index or AH with REX.
     return undefined;

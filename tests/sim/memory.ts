@@ -40,6 +40,8 @@ function label(mode: BodyMode, name: string): number {
 function handlerOf(vector: number, mode: BodyMode): string {
   if (vector === 1) return "debug";
   if (vector === 2) return "nmi";
+  if (vector === 16) return "fpu_fault";
+  if (vector === 19 && mode !== "real") return "simd_fault";
   if (vector === 0x20) return "timer";
   if (vector === 0x24) return "serial";
   if (vector >= 0x30 && vector < 0x40) return "apic";

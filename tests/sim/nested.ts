@@ -53,7 +53,7 @@ const SECONDARY: readonly (readonly [number, number])[] = [
   [Secondary.UnrestrictedGuest, 3],
   [Secondary.RdrandExiting, 3],
   [Secondary.Invpcid, 2],
-  [Secondary.VmFunctions, 3],
+  [Secondary.VmFunctions, 2],
   [Secondary.RdseedExiting, 3],
   [Secondary.ModeBasedExecute, 4],
 ];

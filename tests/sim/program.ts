@@ -5,17 +5,15 @@
  * the next slot, with timer interrupts and serial input.
  * Invariant: the corpus is a function of its seed alone.
  */
-import { Code } from "iced-x86";
 import { RandomStream } from "../../core/mod.ts";
 import { parseModel } from "../../cpu/arch/models.ts";
-import type { Row } from "../../cpu/isa/row.ts";
-import { ROWS } from "../../cpu/isa/table.ts";
 import { assemble } from "../../host/asm/mod.ts";
 import type { Bits } from "../../host/asm/types.ts";
 import type { ScenarioFiles } from "../../host/machines.ts";
 import type { Scenario, StartMode } from "../../host/scenario/types.ts";
+import { Deck, type Form, FormChoice } from "./forms.ts";
 import { type Deed, type Idiom, IDIOMS, PTE_BYTES } from "./idioms.ts";
-import { randomInstance, validIn } from "./instance.ts";
+import { randomInstance } from "./instance.ts";
 import {
   ALIAS_OFFSET,
   type Image,
@@ -59,7 +57,8 @@ export const SHARES: Shares = {
   real: 15,
 };
 
-const MODELS = [
+/** CPU models of the programs, in turn. */
+export const MODELS: readonly string[] = [
   "max-intel",
   "skylake-server",
   "max-intel,vendor=AuthenticAMD,+clzero,+rdpru",
@@ -67,65 +66,18 @@ const MODELS = [
   "max-intel",
   "qemu64",
 ];
-const NESTED_MODELS = ["skylake-server", "max-intel", "haswell-server"];
+/** CPU models of the nested ones. */
+export const NESTED_MODELS: readonly string[] = [
+  "skylake-server",
+  "max-intel",
+  "haswell-server",
+];
 
 const BITS: Readonly<Record<BodyMode, Bits>> = {
   long: 64,
   protected: 32,
   real: 16,
 };
-
-/** One form to be tried. */
-interface Form {
-  readonly row: Row;
-  readonly code: Code;
-  readonly name: string;
-}
-
-/** Rows that end a program's usefulness when run on random state at CPL 0. */
-function isDangerous(row: Row, mode: BodyMode): boolean {
-  if (row.privileged) return true;
-  if (
-    /^(IRET|SYSRET|SYSEXIT|MWAIT|OUT|OUTS|INS|LIDT|LGDT|CLI)$/.test(row.name)
-  ) {
-    return true;
-  }
-  if (row.call && /^(JMP|CALL|RET)$/.test(row.name)) return true;
-  return mode !== "long" &&
-    /^(LEAVE|ENTER|LSS|POPF|SYSENTER|SYSCALL)$/.test(row.name);
-}
-
-const codeNumber = Code as unknown as Readonly<Record<string, Code>>;
-
-function formsOf(bits: Bits): Form[] {
-  const forms: Form[] = [];
-  for (const row of ROWS) {
-    for (const name of row.codes) {
-      const code = codeNumber[name];
-      if (validIn(code, bits)) forms.push({ row, code, name });
-    }
-  }
-  return forms;
-}
-
-/** Endless permutations of a list. */
-class Deck<T> {
-  #left: T[] = [];
-  constructor(
-    private readonly all: readonly T[],
-    private readonly random: RandomStream,
-  ) {}
-  draw(): T {
-    if (this.#left.length === 0) {
-      this.#left = [...this.all];
-      for (let i = this.#left.length - 1; i > 0; i--) {
-        const j = this.random.below(i + 1);
-        [this.#left[i], this.#left[j]] = [this.#left[j], this.#left[i]];
-      }
-    }
-    return this.#left.pop()!;
-  }
-}
 
 const STRINGS = /^(Movs|Cmps|Stos|Lods|Scas|Ins|Outs)[bwdq]_/;
 const VALUES = [
@@ -150,15 +102,21 @@ const idiomBytes = new Map<string, Uint8Array>();
 /** Makes the programs of one corpus, in order. */
 class Generator {
   readonly #random: RandomStream;
-  readonly #forms: Readonly<Record<BodyMode, Deck<Form>>>;
+  readonly #forms: Readonly<Record<BodyMode, FormChoice>>;
   readonly #idioms = new Map<string, Deck<Idiom>>();
   #deeds = new Set<Deed>();
+  /** Of the program being made. */
+  #model = parseModel(MODELS[0]);
 
   constructor(seed: bigint) {
     this.#random = new RandomStream(seed, "x86-program");
-    const deck = (bits: Bits): Deck<Form> =>
-      new Deck(formsOf(bits), this.#random);
-    this.#forms = { long: deck(64), protected: deck(32), real: deck(16) };
+    const choice = (mode: BodyMode): FormChoice =>
+      new FormChoice(mode, BITS[mode], this.#random);
+    this.#forms = {
+      long: choice("long"),
+      protected: choice("protected"),
+      real: choice("real"),
+    };
     for (const mode of ["long", "protected", "real"] as const) {
       for (const zone of ["kernel", "user"] as const) {
         const fitting = IDIOMS.filter((idiom) =>
@@ -175,6 +133,7 @@ class Generator {
     this.#deeds = new Set();
     const models = nested ? NESTED_MODELS : MODELS;
     const cpu = models[index % models.length];
+    this.#model = parseModel(cpu);
     const slots = mode === "real"
       ? { kernel: 70, user: 0 }
       : { kernel: 50 + random.below(30), user: 25 + random.below(20) };
@@ -250,7 +209,7 @@ class Generator {
         slot += this.#idiom(image, mode, zone, idiom, at);
         continue;
       }
-      const late = index % 4 === 0 && slot >= slots - 5;
+      const late = zone === "kernel" && index % 4 === 0 && slot >= slots - 5;
       this.#instance(image, mode, zone, at, late);
       slot++;
     }
@@ -333,10 +292,15 @@ class Generator {
       bytes.push(0xb8 | register & 7, value & 0xff, value >> 8 & 0xff);
       if (mode !== "real") bytes.push(value >> 16 & 0xff, value >>> 24);
     };
-    const most = random.below(3) === 0 ? 2 : 1;
+    let most = random.below(3) === 0 ? 2 : 1;
     for (let n = 0; n < most; n++) {
       const before = bytes.length;
-      const form = this.#form(mode, zone, late);
+      const form = this.#forms[mode].draw(
+        late ? "late" : zone,
+        this.#model,
+      );
+      // There are many of them, and they seldom stop what follows.
+      if (form.vector) most = 3;
       const data = this.#data(mode, zone);
       if (random.below(3) === 0) this.#value(bytes, mode);
       if (STRINGS.test(form.name)) {
@@ -351,8 +315,9 @@ class Generator {
       }
       const made = this.#encode(form, mode, zone, data, start + bytes.length);
       if (made === undefined) continue;
-      if (made.base >= 0) load(made.base, data);
-      if (made.index >= 0) load(made.index, random.below(24));
+      const { align } = made;
+      if (made.base >= 0) load(made.base, data & -align);
+      if (made.index >= 0) load(made.index, random.below(24) & -align);
       bytes.push(...made.bytes);
       // What a taken branch leaps over.
       bytes.push(0x8d, 0x40, 0x01);
@@ -362,13 +327,6 @@ class Generator {
       }
     }
     image.put(start, toSlot(bytes));
-  }
-
-  #form(mode: BodyMode, zone: "kernel" | "user", late: boolean): Form {
-    for (;;) {
-      const form = this.#forms[mode].draw();
-      if (zone === "user" || late || !isDangerous(form.row, mode)) return form;
-    }
   }
 
   #encode(
@@ -433,6 +391,8 @@ function settingsOf(
     bit(model.has("pge"), 0x80) | bit(true, 0x400) |
     bit(model.has("umip"), 0x800) | bit(model.has("fsgsbase"), 0x10000) |
     bit(model.has("pcid") && mode === "long", 0x20000) |
+    bit(model.has("xsave"), 0x40000) | bit(model.has("xsave"), 0x40000) |
+    bit(model.has("pku"), 0x400000) |
     bit(model.has("smep"), 0x100000) | bit(model.has("smap"), 0x200000);
   const paged = mode === "long" || random.below(5) !== 0;
   return {

@@ -55,6 +55,12 @@ export interface Slicing {
   readonly paused?: (kernel: Kernel) => void;
 }
 
+/**
+ * Virtual nanoseconds without a step after which a program is given up: halted,
+ * with a timer that ticks and an interrupt that never comes.
+ */
+const PATIENCE = 2e7;
+
 /** How a run ended, in words. */
 export type Ending = "stopped" | "waiting" | "steps" | "not modelled" | "stuck";
 
@@ -70,18 +76,21 @@ export function drive(
   const limit = scenario.steps ?? 1e6;
   const pending = [...scenario.inputs];
   const serial = machines.serial(kernel);
+  let at = { step: -1, time: 0 };
   try {
     for (;;) {
       const untilStep = Math.min(limit, pending[0]?.at ?? limit);
       const info = kernel.run({
         ...options,
         untilStep,
-        budgetSteps: chop > 0 ? chop : 1 << 20,
+        budgetSteps: chop > 0 ? chop : 1 << 16,
       });
       if (info.kind === "stopped") {
         return info.reason?.startsWith("stuck") ? "stuck" : "stopped";
       }
       if (info.kind === "budget" || info.kind === "predicate") {
+        if (info.step !== at.step) at = { step: info.step, time: info.time };
+        else if (info.time - at.time > PATIENCE) return "waiting";
         paused?.(kernel);
         continue;
       }

@@ -48,6 +48,13 @@ sysenter_entry:
   push 0
   jmp fault
 
+; what was unmasked would fault for ever
+fpu_fault:
+  fninit
+  jmp fault
+simd_fault:
+  ldmxcsr [ss:default_mxcsr]
+  jmp fault
 fault_code:
   add esp, 4
 fault:
@@ -148,6 +155,7 @@ gdtr: dw 0xff
   dd ${AT.gdt}
 idtr: dw 0x7ff
   dd ${AT.idt}
+default_mxcsr: dd 0x1f80
 cfg_cr0: dd 0
 cfg_cr4: dd 0
 cfg_timer: dd 0
@@ -175,6 +183,8 @@ ${DEVICES}
   push 0
   push 0
   push 0
+fpu_fault:
+  fninit
 fault:
   cli
   pop ax

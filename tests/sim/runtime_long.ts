@@ -66,6 +66,12 @@ begin:
   mov qword [${FRAME}], 0
   jmp resume
 
+; what was unmasked would fault for ever
+fpu_fault:
+  fninit
+  jmp fault
+simd_fault:
+  ldmxcsr [default_mxcsr]
 fault:
   mov [${V("rax")}], rax
   mov [${V("rcx")}], rcx
@@ -356,6 +362,7 @@ gdtr: dw 0xff
   dq ${AT.gdt}
 idtr: dw 0xfff
   dq ${AT.idt}
+default_mxcsr: dd 0x1f80
 cfg_efer: dd 0
 cfg_cr0: dd 0
 cfg_cr4: dd 0

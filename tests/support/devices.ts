@@ -17,9 +17,10 @@ import { TestMachine } from "./machine.ts";
 export class DeviceBench {
   readonly machine: TestMachine;
 
-  constructor(plugins: readonly PluginUse[], model?: string) {
+  constructor(plugins: readonly PluginUse[], model?: string, cpus = 1) {
     this.machine = new TestMachine("spin: jmp spin", {
       plugins,
+      cpus,
       ...(model === undefined ? {} : { model }),
     });
     this.machine.run(1);

@@ -32,6 +32,10 @@ export interface TestMachineOptions {
   readonly mode?: Mode;
   readonly model?: string;
   readonly ramBytes?: number;
+  /** vCPUs; all but the first wait for a start-up IPI. */
+  readonly cpus?: number;
+  /** Steps of a vCPU's turn. */
+  readonly turnSteps?: number;
   /** Further plugins. */
   readonly plugins?: readonly PluginUse[];
   /** `plugins` is the whole list, decoder and mmu included. */
@@ -112,6 +116,8 @@ export class TestMachine {
         executor = new MachineExecutor(port, {
           model: parseModel(options.model ?? "max-intel"),
           ramBytes: options.ramBytes ?? 0x200000,
+          cpus: options.cpus,
+          turnSteps: options.turnSteps,
           engineBytes: options.engineBytes ?? 0,
           engine: options.engine ?? referenceEngine,
           boot: (hardware) => {

@@ -27,13 +27,24 @@ import {
   START,
 } from "../../tests/silicon/environment.ts";
 import {
+  applySeed,
   initialState,
   type MemoryRun,
   type SiliconState,
 } from "../../tests/silicon/vectors.ts";
 import type { Random } from "./random.ts";
 import type { Form } from "./rows.ts";
+import { isFloat, seedFor, x87Seed } from "./floats.ts";
+import { hostBitsOf } from "./host_values.ts";
 import { contents } from "./contents.ts";
+import { malform } from "./malform.ts";
+import {
+  BRANCH,
+  FIXED_REGISTER,
+  IMMEDIATE,
+  REGISTER_BITS,
+  REGISTER_OR_MEMORY,
+} from "./operand_kinds.ts";
 import { settle } from "./shape.ts";
 
 /** A case before it has been run. */
@@ -44,6 +55,12 @@ export interface Draft {
   readonly before: SiliconState;
   readonly memory: readonly MemoryRun[];
   readonly amdOnly: boolean;
+  /** See SiliconCase. */
+  readonly seed?: number;
+  /** Whether an operand lies in memory. */
+  readonly hasMemory: boolean;
+  /** See host_values.ts. */
+  readonly hostBits: ReadonlyMap<number, bigint>;
 }
 
 /** What shape.ts may look at and change. */
@@ -94,63 +111,6 @@ function gprOfSize(rng: Random, bits: number): Register {
   return first + rng.below(16);
 }
 
-const REGISTER_BITS = new Map<K, number>([
-  [K.r8_reg, 8],
-  [K.r8_opcode, 8],
-  [K.r16_reg, 16],
-  [K.r16_reg_mem, 16],
-  [K.r16_rm, 16],
-  [K.r16_opcode, 16],
-  [K.r32_reg, 32],
-  [K.r32_reg_mem, 32],
-  [K.r32_rm, 32],
-  [K.r32_opcode, 32],
-  [K.r32_vvvv, 32],
-  [K.r64_reg, 64],
-  [K.r64_reg_mem, 64],
-  [K.r64_rm, 64],
-  [K.r64_opcode, 64],
-  [K.r64_vvvv, 64],
-]);
-const REGISTER_OR_MEMORY = new Map<K, number>([
-  [K.r8_or_mem, 8],
-  [K.r16_or_mem, 16],
-  [K.r32_or_mem, 32],
-  [K.r64_or_mem, 64],
-]);
-const FIXED_REGISTER = new Map<K, Register>([
-  [K.al, Register.AL],
-  [K.cl, Register.CL],
-  [K.ax, Register.AX],
-  [K.dx, Register.DX],
-  [K.eax, Register.EAX],
-  [K.rax, Register.RAX],
-  [K.es, Register.ES],
-  [K.cs, Register.CS],
-  [K.ss, Register.SS],
-  [K.ds, Register.DS],
-  [K.fs, Register.FS],
-  [K.gs, Register.GS],
-]);
-const IMMEDIATE = new Map<K, [OpKind, number]>([
-  [K.imm8, [OpKind.Immediate8, 8]],
-  [K.imm8sex16, [OpKind.Immediate8to16, 8]],
-  [K.imm8sex32, [OpKind.Immediate8to32, 8]],
-  [K.imm8sex64, [OpKind.Immediate8to64, 8]],
-  [K.imm16, [OpKind.Immediate16, 16]],
-  [K.imm32, [OpKind.Immediate32, 32]],
-  [K.imm32sex64, [OpKind.Immediate32to64, 32]],
-  [K.imm64, [OpKind.Immediate64, 64]],
-]);
-const BRANCH = new Map<K, [OpKind, number]>([
-  [K.br16_1, [OpKind.NearBranch16, 8]],
-  [K.br16_2, [OpKind.NearBranch16, 16]],
-  [K.br32_1, [OpKind.NearBranch32, 8]],
-  [K.br32_4, [OpKind.NearBranch32, 32]],
-  [K.br64_1, [OpKind.NearBranch64, 8]],
-  [K.br64_4, [OpKind.NearBranch64, 32]],
-]);
-
 /** Where a memory operand of `size` bytes goes, by dice. */
 function operandAddress(rng: Random, size: number, align: number): bigint {
   const last = Math.max(0, PAGE_SIZE - size);
@@ -198,9 +158,11 @@ function memoryForm(w: Work, target: bigint): void {
     return;
   }
   const base = rng.below(16);
-  const displacement = rng.chance(35)
+  // Seeded cases are short; others have seen every form.
+  const plain = w.form.seededFile !== undefined;
+  const displacement = rng.chance(plain ? 75 : 35)
     ? 0n
-    : rng.chance(60)
+    : rng.chance(plain ? 85 : 60)
     ? BigInt(rng.below(256) - 128)
     : BigInt(rng.below(0x7fffffff) - 0x40000000);
   let rest = offset - displacement;
@@ -213,7 +175,7 @@ function memoryForm(w: Work, target: bigint): void {
     ? 4
     : 8;
   ins.memoryBase = bank + base;
-  if (rng.chance(40)) {
+  if (rng.chance(plain ? 10 : 40)) {
     const index = rng.below(16);
     if (index !== base && index !== 4) {
       const scale = rng.pick([1, 2, 4, 8]);
@@ -229,6 +191,28 @@ function memoryForm(w: Work, target: bigint): void {
   }
   state.gpr[base] = (rest & mask) | garbage;
   pinned.add(base);
+}
+
+/** Kinds of MMX and XMM operands: first register, and whether memory may be. */
+const VECTOR = new Map<K, [Register, boolean]>([
+  [K.mm_reg, [Register.MM0, false]],
+  [K.mm_rm, [Register.MM0, false]],
+  [K.mm_or_mem, [Register.MM0, true]],
+  [K.xmm_reg, [Register.XMM0, false]],
+  [K.xmm_rm, [Register.XMM0, false]],
+  [K.xmm_or_mem, [Register.XMM0, true]],
+]);
+
+/** Gives a vector register, named by an operand, a value. */
+function vectorValue(w: Work, register: Register): void {
+  if (w.form.seededFile !== undefined) return;
+  const { rng, state: { fpu } } = w;
+  const half = (): bigint =>
+    rng.chance(25) ? BigInt(rng.below(80)) : rng.interesting(64);
+  if (register >= Register.MM0 && register <= Register.MM7) {
+    // TOP is 0: ST(i) is MMX register i.
+    fpu.st[register - Register.MM0] = half() | 0xffffn << 64n;
+  } else fpu.xmm[register - Register.XMM0] = half() | half() << 64n;
 }
 
 function branchTarget(w: Work, bits: number, wide: boolean): bigint {
@@ -247,6 +231,22 @@ function branchTarget(w: Work, bits: number, wide: boolean): bigint {
   );
 }
 
+/** DS:rDI of MASKMOVQ and MASKMOVDQU, whose mask selects the bytes stored. */
+function maskedAddress(w: Work, i: number): void {
+  const { rng, state, instruction: ins } = w;
+  const target = operandAddress(rng, 16, 1);
+  const narrow = target < 0x7fff_0000n && rng.chance(15);
+  ins.setOpKind(i, narrow ? OpKind.MemorySegEDI : OpKind.MemorySegRDI);
+  let offset = target;
+  if (target < 0x7fff_0000n && rng.chance(15)) {
+    ins.segmentPrefix = Register.FS;
+    state.fsBase = 0x1003n;
+    offset -= state.fsBase;
+  }
+  state.gpr[7] = narrow ? offset | rng.u64() & ~0xffff_ffffn & U64 : offset;
+  w.pinned.add(7);
+}
+
 function setOperands(w: Work): void {
   const { form, instruction: ins, rng } = w;
   const useMemory = rng.chance(50);
@@ -260,7 +260,14 @@ function setOperands(w: Work): void {
     const fixed = FIXED_REGISTER.get(kind);
     const immediate = IMMEDIATE.get(kind);
     const branch = BRANCH.get(kind);
-    if (bits) setRegister(gprOfSize(rng, bits));
+    const vector = VECTOR.get(kind);
+    if (vector && !(vector[1] && useMemory)) {
+      const many = vector[0] === Register.MM0 ? 8 : 16;
+      const register = vector[0] + rng.below(many);
+      setRegister(register);
+      vectorValue(w, register);
+    } else if (vector) ins.setOpKind(i, OpKind.Memory);
+    else if (bits) setRegister(gprOfSize(rng, bits));
     else if (either && !useMemory) setRegister(gprOfSize(rng, either));
     else if (either || kind === K.mem) {
       ins.setOpKind(i, OpKind.Memory);
@@ -274,7 +281,8 @@ function setOperands(w: Work): void {
       setRegister(Register.CR0 + rng.pick([0, 2, 3, 4, 8]));
     } else if (kind === K.dr_reg) {
       setRegister(Register.DR0 + rng.pick([0, 3, 6, 7]));
-    } else if (kind === K.sti_opcode) setRegister(Register.ST0 + rng.below(8));
+    } else if (kind === K.st0) setRegister(Register.ST0);
+    else if (kind === K.sti_opcode) setRegister(Register.ST0 + rng.below(8));
     else if (kind === K.imm8_const_1) {
       ins.setOpKind(i, OpKind.Immediate8);
       ins.immediate8 = 1;
@@ -300,6 +308,8 @@ function setOperands(w: Work): void {
         : rng.chance(15);
       ins.setOpKind(i, narrow ? OpKind.MemoryESEDI : OpKind.MemoryESRDI);
       if (i === 0 && form.operands[1] === K.seg_rSI) return;
+    } else if (kind === K.seg_rDI) {
+      maskedAddress(w, i);
     } else if (kind === K.seg_rBX_al) {
       ins.setOpKind(i, OpKind.Memory);
       ins.memoryBase = rng.chance(15) ? Register.EBX : Register.RBX;
@@ -339,6 +349,9 @@ function decodeAs(code: Uint8Array, options: number): Instruction {
   return instruction;
 }
 
+/** Seeded forms that write flags. */
+const FLAG_WRITERS = /^(Ptest|Pcmp[ei]str)/;
+
 const NEEDS_16 = /^(Cmpxchg16b|Fxsave|Fxrstor)/;
 
 /** Makes one case of `form`, or null when the dice gave no valid encoding. */
@@ -354,10 +367,21 @@ export function draft(form: Form, rng: Random): Draft | null {
     pinned: new Set(),
     effectiveAddress: null,
   };
+  const seeded = form.seededFile !== undefined;
+  const seed = !seeded
+    ? undefined
+    : form.seededFile === "x87_data"
+    ? x87Seed(rng)
+    : isFloat(form)
+    ? seedFor(rng, form)
+    : rng.below(0x1000);
+  if (seed !== undefined) w.memory.push(applySeed(state, seed));
   try {
     setOperands(w);
-    for (const bit of [1, 4, 0x10, 0x40, 0x80, 0x800]) {
-      if (rng.chance(50)) state.rflags |= bit;
+    if (!seeded || FLAG_WRITERS.test(form.mnemonic) && rng.chance(30)) {
+      for (const bit of [1, 4, 0x10, 0x40, 0x80, 0x800]) {
+        if (rng.chance(50)) state.rflags |= bit;
+      }
     }
     const explicit = form.operands.findIndex((_, i) =>
       ins.opKind(i) === OpKind.Memory
@@ -366,7 +390,8 @@ export function draft(form: Form, rng: Random): Draft | null {
     const implicitTable = form.operands.includes(K.seg_rBX_al);
     if (explicit >= 0 && !implicitTable) {
       const mustAlign = NEEDS_16.test(form.mnemonic);
-      const align = mustAlign ? 16 : rng.chance(60) ? size : 1;
+      const often = seeded ? 85 : 60;
+      const align = mustAlign ? 16 : rng.chance(often) ? size : 1;
       const middle = /^Bt/.test(form.mnemonic) && rng.chance(90);
       const target = middle
         ? BigInt(DATA + 0x600 + rng.below(0x400))
@@ -392,11 +417,11 @@ export function draft(form: Form, rng: Random): Draft | null {
       state.gpr[register] = rng.interesting(64);
     }
     settle(w);
-    if (w.effectiveAddress !== null) contents(w, size);
+    if (w.effectiveAddress !== null && !seeded) contents(w, size);
     if (rng.chance(3)) state.rflags |= 0x40000;
     encoder.encode(ins, BigInt(START));
     const code = encoder.takeBuffer();
-    const made = finish(w, code);
+    const made = finish(w, code, seed);
     return made && rng.chance(4) ? malform(made, ins, rng) : made;
   } catch (error) {
     encoder.takeBuffer();
@@ -410,7 +435,7 @@ export function draft(form: Form, rng: Random): Draft | null {
   }
 }
 
-function finish(w: Work, code: Uint8Array): Draft | null {
+function finish(w: Work, code: Uint8Array, seed?: number): Draft | null {
   const intel = decodeAs(code, DecoderOptions.None);
   const amd = decodeAs(code, DecoderOptions.AMD);
   const amdOnly = intel.code !== w.form.code;
@@ -421,46 +446,14 @@ function finish(w: Work, code: Uint8Array): Draft | null {
   if (!right) return null;
   return {
     form: w.form,
-    disassembly,
+    // Seeded cases are there to be many: they have no room for it.
+    disassembly: seed === undefined ? disassembly : "-",
     code,
     before: w.state,
     memory: w.memory,
     amdOnly,
+    ...(seed === undefined ? {} : { seed }),
+    hasMemory: w.effectiveAddress !== null,
+    hostBits: hostBitsOf(w.form.mnemonic, w.instruction),
   };
-}
-
-/** Longest instruction (SDM vol. 2 §2.3.11). */
-const MAX_LENGTH = 15;
-
-/**
- * Spoils a case on purpose: LOCK where it is not allowed (#UD), more than 15
- * bytes (#GP), or an instruction that begins in the code page and would end in
- * none (#PF on the fetch). Such a case has its outcome before any operand is
- * looked at.
- */
-function malform(d: Draft, ins: Instruction, rng: Random): Draft {
-  const dice = rng.below(3);
-  const locked = ins.hasLockPrefix ||
-    (d.form.opCode.canUseLockPrefix && ins.op0Kind === OpKind.Memory) ||
-    d.form.operands.includes(K.cr_reg) ||
-    // Seen here: LOCK VERW with a memory operand runs (its register form and
-    // LOCK VERR are #UD). Why is not known; no vector judges by it.
-    (d.form.mnemonic === "Verw" && ins.op0Kind === OpKind.Memory);
-  if (dice === 0 && !locked) {
-    const code = Uint8Array.of(0xf0, ...d.code);
-    return { ...d, code, disassembly: `(bad lock) ${d.disassembly}` };
-  }
-  if (dice === 1) {
-    const padding = new Array<number>(MAX_LENGTH + 1 - d.code.length).fill(
-      0x2e,
-    );
-    const code = Uint8Array.of(...padding, ...d.code);
-    return { ...d, code, disassembly: `(too long) ${d.disassembly}` };
-  }
-  if (d.code.length < 2) return d;
-  const inside = 1 + rng.below(d.code.length - 1);
-  // A prefix of the bytes must not be an instruction itself: it never is, a
-  // valid encoding needs all its bytes.
-  const before = { ...d.before, rip: BigInt(CODE + PAGE_SIZE - inside) };
-  return { ...d, before, disassembly: `(cut off) ${d.disassembly}` };
 }

@@ -1,11 +1,14 @@
 /**
  * Records tests/cases/silicon/*.txt on the CPU under us.
- *   deno run -A tools/silicon/generate.ts [--only REGEXP] [--dry]
+ *   deno run -A tools/silicon/generate.ts [--simd] [--only REGEXP] [--dry]
+ * `--simd`: only rows with MMX or XMM operands that are in the ISA table, into
+ * simd_*.txt; without it all others.
  * Needs gcc, Linux on x86-64 and CR4.FSGSBASE. Every form gets seeded cases,
  * every row (mnemonic) at least MINIMUM of them; ROWS.txt lists all rows, with
  * counts or with the reason for none.
  * Invariant: no clock and no entropy; the same CPU gives the same files.
  */
+import { rowIndexOf } from "../../cpu/isa/table.ts";
 import {
   FORMAT_HEADER,
   formatCase,
@@ -13,6 +16,8 @@ import {
   type SiliconCase,
 } from "../../tests/silicon/vectors.ts";
 import { type Draft, draft } from "./cases.ts";
+import { isFloat, leftOpen } from "./floats.ts";
+import { ranDry } from "./host_values.ts";
 import { buildHarness, execute, type Outcome } from "./native.ts";
 import { Random } from "./random.ts";
 import { allRows, fileOf, type Form, type Row } from "./rows.ts";
@@ -25,6 +30,14 @@ import {
 } from "./undefined_flags.ts";
 
 const MINIMUM = 96;
+/** For each SIMD mnemonic. */
+const SIMD_MINIMUM = 60;
+/** For each mnemonic whose cases state seeds: they are short of room. */
+const SEEDED_MINIMUM = 51;
+/** PCMPxSTRx: their immediates have 256 meanings. */
+const STRINGS = /^Pcmp[ei]str/, STRINGS_MINIMUM = 136;
+/** For each floating-point mnemonic; most with register operands. */
+const FLOAT_MINIMUM = 52, FLOAT_MEMORY = 35;
 const PER_FORM = 8;
 const SEED = "vmtape silicon 1";
 const OUT = new URL("../../tests/cases/silicon/", import.meta.url);
@@ -40,19 +53,28 @@ function shiftContext(d: Draft): ShiftContext {
   return { width, count: raw & (width === 64 ? 63 : 31) };
 }
 
-function drafts(row: Row, form: Form): Draft[] {
+function drafts(row: Row, form: Form, minimum: number): Draft[] {
   const rng = new Random(`${SEED} ${form.name}`);
-  const wanted = Math.max(PER_FORM, Math.ceil(MINIMUM / row.forms.length));
+  const most = STRINGS.test(row.mnemonic)
+    ? STRINGS_MINIMUM
+    : isFloat(form)
+    ? FLOAT_MINIMUM
+    : form.seededFile !== undefined
+    ? SEEDED_MINIMUM
+    : minimum;
+  const wanted = Math.max(PER_FORM, Math.ceil(most / row.forms.length));
   const made: Draft[] = [];
   const seen = new Set<string>();
   for (let tries = 0; made.length < wanted && tries < wanted * 50; tries++) {
     const d = draft(form, rng);
     if (!d) continue;
+    if (leftOpen(form.mnemonic, d.before.fpu.st[0])) continue;
+    if (isFloat(form) && d.hasMemory && !rng.chance(FLOAT_MEMORY)) continue;
     if (
       needsShiftContext(form.mnemonic) &&
       resultUndefined(form.mnemonic, shiftContext(d))
     ) continue;
-    const key = `${d.code} ${d.before.gpr} ${d.before.rflags}`;
+    const key = `${d.code} ${d.before.gpr} ${d.before.rflags} ${d.seed}`;
     if (seen.has(key)) continue;
     seen.add(key);
     made.push(d);
@@ -71,6 +93,8 @@ function record(d: Draft, o: Outcome): SiliconCase {
     mnemonic,
     needsShiftContext(mnemonic) ? shiftContext(d) : undefined,
   );
+  const hostBits = o.fault ? new Map<number, bigint>() : d.hostBits;
+  for (const [register, own] of hostBits) o.after.gpr[register] &= ~own;
   return {
     form: d.form.name,
     disassembly: d.disassembly,
@@ -78,10 +102,12 @@ function record(d: Draft, o: Outcome): SiliconCase {
     before: d.before,
     memoryBefore: d.memory,
     after: o.after,
+    hostBits,
     fault: o.fault,
     memoryAfter: o.memoryAfter,
     undefinedFlags: mask,
     amdOnly: d.amdOnly,
+    ...(d.seed === undefined ? {} : { seed: d.seed }),
   };
 }
 
@@ -106,9 +132,11 @@ interface Tally {
 function rowsReport(
   rows: readonly Row[],
   tallies: ReadonlyMap<string, Tally>,
+  simd: boolean,
 ): string {
+  const scope = simd ? "with SIMD operands" : "outside SIMD and EVEX";
   const lines = [
-    "# Rows (iced mnemonics) of 64-bit mode outside SIMD and EVEX, on " +
+    `# Rows (iced mnemonics) of 64-bit mode ${scope}, on ` +
     cpuName() + ".",
     "# Written by tools/silicon/generate.ts. mnemonic cases faults, or",
     "# mnemonic 0 and the reason; then forms of recorded rows left out.",
@@ -126,24 +154,35 @@ function rowsReport(
   return lines.join("\n") + "\n";
 }
 
+/** Leaves out SIMD forms that have no row in the ISA table. */
+function keepModelled(row: Row): void {
+  for (const form of row.forms.splice(0)) {
+    if (rowIndexOf(form.name) >= 0) row.forms.push(form);
+    else row.skipped.set(form.name, "not in the ISA table yet");
+  }
+}
+
 async function main(args: string[]): Promise<void> {
   const onlyAt = args.indexOf("--only");
   const only = onlyAt >= 0 ? new RegExp(args[onlyAt + 1]) : null;
   const dry = args.includes("--dry") || only !== null;
   const binary = Deno.makeTempFileSync({ prefix: "vmtape-silicon-" });
   buildHarness(new URL("harness.c", import.meta.url).pathname, binary);
-  const rows = allRows();
+  const simd = args.includes("--simd");
+  const minimum = simd ? SIMD_MINIMUM : MINIMUM;
+  const rows = allRows(simd);
+  if (simd) rows.forEach(keepModelled);
   const files = new Map<string, string[]>();
   const tallies = new Map<string, Tally>();
   const troubles: string[] = [];
   for (const row of rows) {
     if (only && !only.test(row.mnemonic)) continue;
-    const all = row.forms.flatMap((form) => drafts(row, form));
+    const all = row.forms.flatMap((form) => drafts(row, form, minimum));
     if (all.length === 0) continue;
     const outcomes = await execute(binary, all);
-    const file = fileOf(row.mnemonic, !row.userMode);
-    const lines = files.get(file) ?? [];
-    files.set(file, lines);
+    const file = simd
+      ? /^Mov(?!msk)/.test(row.mnemonic) ? "simd_move" : "simd_integer"
+      : fileOf(row.mnemonic, !row.userMode);
     const tally = { cases: 0, faults: 0 };
     for (const [i, o] of outcomes.entries()) {
       if (typeof o === "string") {
@@ -153,11 +192,13 @@ async function main(args: string[]): Promise<void> {
       // What a faulting instruction stored before it faulted is the model's
       // own order of work; only string instructions define it.
       if (o.fault && o.memoryAfter.length && !isString(all[i].form)) continue;
+      if (!o.fault && ranDry(row.mnemonic, o.after.rflags)) continue;
       const line = formatCase(record(all[i], o));
       if (formatCase(parseCase(line)) !== line) {
         troubles.push(`does not survive parsing: ${line}`);
       }
-      lines.push(line);
+      const into = all[i].form.seededFile ?? file;
+      files.set(into, [...files.get(into) ?? [], line]);
       tally.cases++;
       if (o.fault) tally.faults++;
     }
@@ -176,7 +217,8 @@ async function main(args: string[]): Promise<void> {
     else Deno.writeTextFileSync(new URL(`${file}.txt`, OUT), text);
   }
   if (!dry) {
-    Deno.writeTextFileSync(new URL("ROWS.txt", OUT), rowsReport(rows, tallies));
+    const list = simd ? "ROWS_SIMD.txt" : "ROWS.txt";
+    Deno.writeTextFileSync(new URL(list, OUT), rowsReport(rows, tallies, simd));
   }
   const cases = [...tallies.values()].reduce((n, t) => n + t.cases, 0);
   const faults = [...tallies.values()].reduce((n, t) => n + t.faults, 0);

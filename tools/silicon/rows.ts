@@ -14,6 +14,7 @@ import {
   type OpCodeInfo,
   OpCodeOperandKind,
 } from "iced-x86";
+import { floatFile, isFloat } from "./floats.ts";
 
 /** One iced code with what the generator asks of it. */
 export interface Form {
@@ -24,6 +25,8 @@ export interface Form {
   readonly operands: readonly OpCodeOperandKind[];
   /** CPL 0 only: recorded at CPL 3 for its #GP or #UD. */
   readonly privileged: boolean;
+  /** Vector file of a form whose cases state a seed instead of values. */
+  readonly seededFile: string | undefined;
 }
 
 /** What becomes of a row. */
@@ -66,7 +69,12 @@ const HOST_FEATURES = new Set([
   "SSE",
   "SSE2",
   "SSE3",
+  "SSSE3",
+  "SSE4_1",
   "SSE4_2",
+  "AES",
+  "PCLMULQDQ",
+  "SHA",
   "PAUSE",
   "CLFSH",
   "CLFLUSHOPT",
@@ -99,8 +107,6 @@ const HOST_FEATURES = new Set([
 
 /** Rows with no vectors whatever the form, and why. */
 const ROW_REASONS: ReadonlyMap<string, string> = new Map([
-  ...["Rdtsc", "Rdtscp", "Rdpid", "Rdrand", "Rdseed", "Cpuid", "Xgetbv"]
-    .map((m): [string, string] => [m, "its result is the host's own"]),
   ...["Syscall", "Sysenter", "Rdpmc", "Monitor", "Mwait"]
     .map((m): [string, string] => [m, "its outcome is the host kernel's"]),
   ...[
@@ -168,8 +174,6 @@ function reasonFor(form: Form, instruction: Instruction): string {
   const missing = features.filter((f) => !HOST_FEATURES.has(f));
   if (missing.length) return `the host lacks ${missing.join(", ")}`;
   if (name.startsWith("Reservednop")) return "a reserved hint, not decoded";
-  const x87 = features.some((f) => f.startsWith("FPU"));
-  if (x87 && !X87_CONTROL.has(mnemonic)) return "x87 arithmetic: a later issue";
   if (!opCode.amdDecoder64) return "AMD CPUs do not decode it";
   if (
     operands.some((k) =>
@@ -179,8 +183,38 @@ function reasonFor(form: Form, instruction: Instruction): string {
   return "";
 }
 
-/** All rows in iced's order of codes. */
-export function allRows(): Row[] {
+/** Features whose cases state seeds (tests/silicon/seeded.ts). */
+const SEEDED: ReadonlyMap<string, string> = new Map([
+  ["SSE3", "simd_ssse3"],
+  ["SSSE3", "simd_ssse3"],
+  ["SSE4_1", "simd_sse4"],
+  ["SSE4_2", "simd_sse4"],
+  ["AES", "simd_crypto"],
+  ["PCLMULQDQ", "simd_crypto"],
+  ["SHA", "simd_crypto"],
+]);
+
+const isX87Data = (mnemonic: string): boolean =>
+  /^F(?!xsave|xrstor|emms)/.test(mnemonic) && !X87_CONTROL.has(mnemonic);
+
+function seededFileOf(
+  mnemonic: string,
+  name: string,
+  i: Instruction,
+): string | undefined {
+  if (isFloat({ mnemonic, name })) return floatFile(mnemonic);
+  if (mnemonic.startsWith("Maskmov")) return "simd_ssse3";
+  const features = [...i.cpuidFeatures()].map((f) => CpuidFeature[f]);
+  const file = features.map((f) => SEEDED.get(f)).find((f) => f !== undefined);
+  // Packed integers of MMX, SSE and SSE2.
+  return file ?? (mnemonic.startsWith("P") ? "simd_integer" : undefined);
+}
+
+/**
+ * All rows in iced's order of codes.
+ * @param simd those with MMX or XMM operands instead of those without
+ */
+export function allRows(simd = false): Row[] {
   const rows = new Map<string, Row>();
   const codes = Object.keys(Code).filter((k) => /^\d+$/.test(k)).map(Number);
   for (const code of codes) {
@@ -196,10 +230,9 @@ export function allRows(): Row[] {
       { length: opCode.opCount },
       (_, i) => opCode.opKind(i),
     );
-    if (operands.some((k) => SIMD_OPERAND.test(OpCodeOperandKind[k]))) continue;
-    const x87Stack = operands.some((k) =>
-      k === OpCodeOperandKind.st0 || k === OpCodeOperandKind.sti_opcode
-    );
+    if (
+      operands.some((k) => SIMD_OPERAND.test(OpCodeOperandKind[k])) !== simd
+    ) continue;
     const instruction = Instruction.create(code);
     const mnemonic = Mnemonic[instruction.mnemonic];
     const row: Row = rows.get(mnemonic) ??
@@ -213,10 +246,13 @@ export function allRows(): Row[] {
       opCode,
       operands,
       privileged: !opCode.cpl3,
+      seededFile: simd
+        ? seededFileOf(mnemonic, name, instruction)
+        : isX87Data(mnemonic)
+        ? "x87_data"
+        : undefined,
     };
-    const why = x87Stack && !X87_CONTROL.has(mnemonic)
-      ? "x87 arithmetic: a later issue"
-      : reasonFor(form, instruction);
+    const why = reasonFor(form, instruction);
     instruction.free();
     if (why) row.skipped.set(name, why);
     else row.forms.push(form);

@@ -8,11 +8,13 @@ import { OpKind, Register, RegisterExt } from "iced-x86";
 import {
   CODE,
   DATA,
+  defaultGpr,
   PAGE_SIZE,
   READ_ONLY,
   STACK,
 } from "../../tests/silicon/environment.ts";
 import type { Work } from "./cases.ts";
+import { FLOAT_MNEMONIC, floatState, x87State } from "./floats.ts";
 import { littleEndian, type Random } from "./random.ts";
 
 const U64 = (1n << 64n) - 1n;
@@ -255,7 +257,8 @@ function farFrame(w: Work): void {
 
 function fpuState(w: Work): void {
   const { rng, state } = w;
-  if (rng.chance(15)) return;
+  // Data instructions have their own: x87State.
+  if (w.form.seededFile !== undefined || rng.chance(15)) return;
   const fpu = state.fpu;
   fpu.fcw = rng.chance(60) ? 0x37f : (rng.below(0x1000) & 0xf3f) | 0x40;
   // ES and B follow from the unmasked exceptions (SDM vol. 1 §8.1.3).
@@ -300,6 +303,8 @@ type Shaper = [RegExp, (w: Work) => void];
 
 // Tried in order against the mnemonic; all that match apply.
 const SHAPERS: readonly Shaper[] = [
+  [FLOAT_MNEMONIC, floatState],
+  [/^F/, x87State],
   [/^(Push|Pop|Call|Ret|Enter|Leave|Iret)/, stackPointer],
   [
     /^Pop$/,
@@ -360,6 +365,10 @@ const SHAPERS: readonly Shaper[] = [
     w.state.gpr[RAX] = BigInt(DATA + w.rng.below(0xfff));
     put(w, w.state.gpr[RAX] & ~63n, w.rng.bytes(64));
   }],
+  [/^Xgetbv$/, (w) => {
+    const index = w.rng.chance(70) ? 0n : 2n + BigInt(w.rng.below(1000));
+    w.state.gpr[RCX] = w.rng.u64() << 32n & U64 | index;
+  }],
   [/^Wr[fg]sbase$/, (w) => {
     const r = RegisterExt.fullRegister(w.instruction.op0Register) -
       Register.RAX;
@@ -375,6 +384,17 @@ const SHAPERS: readonly Shaper[] = [
     const r = RegisterExt.fullRegister(w.instruction.opRegister(i)) -
       Register.RAX;
     w.state.gpr[r] = w.state.gpr[r] & ~0xffffn & U64 | selector(w.rng);
+  }],
+  [/^Pcmpestr/, (w) => {
+    // ECX is only written. Lengths: mostly short ones, negative ones too.
+    if (!w.pinned.has(RCX)) w.state.gpr[RCX] = defaultGpr(RCX);
+    for (const r of [RAX, RDX]) {
+      if (!w.rng.chance(85)) continue;
+      const length = BigInt(w.rng.below(40) - 20);
+      w.state.gpr[r] = w.rng.chance(50)
+        ? length & U64
+        : w.rng.u64() & ~0xffff_ffffn & U64 | length & 0xffff_ffffn;
+    }
   }],
   [/^Mov$/, (w) => {
     // Loads of a segment register: CS is #UD; a null in FS or GS leaves

@@ -49,6 +49,12 @@ export function decodeMode(cpu: CpuContext): Mode {
   return MODES[rank(code) * 6 + rank(stack) * 2 + (real ? 1 : 0)];
 }
 
+/** Its bytes are compared on each fetch, so that it need not be told of writes. */
+interface Crossing {
+  readonly insn: Insn;
+  readonly bytes: Uint8Array;
+}
+
 /** Fetches and decodes for all vCPUs of a machine. */
 export class Fetcher {
   /** After NOT_MODELLED. */
@@ -58,6 +64,8 @@ export class Fetcher {
   private readonly bytes = new Uint8Array(MAX_LENGTH);
   /** By frame × MODES + mode: instructions by offset (sparse). */
   private readonly pages = new Map<number, Insn[]>();
+  /** By frame × MODES + mode: the last instruction that began there and ended in another page. */
+  private readonly crossing = new Map<number, Crossing>();
   private recentKey = -1;
   private recent: Insn[] | undefined;
 
@@ -102,14 +110,17 @@ export class Fetcher {
       this.bytes[i] = Number(physical.read(frame * PAGE + offset + i, 1));
     }
     const { codeSize, stackSize, real } = mode;
-    let result = this.decoder.decode(
-      this.bytes,
-      here,
-      codeSize,
-      rip,
-      stackSize,
-      real,
-    );
+    const known = this.crossing.get(key);
+    let result = known?.insn.rip === rip && this.sameBytes(known, here)
+      ? DecodeFailure.NeedMoreBytes
+      : this.decoder.decode(
+        this.bytes,
+        here,
+        codeSize,
+        rip,
+        stackSize,
+        real,
+      );
     if (typeof result === "object") {
       this.remember(cpu, frame, key, offset, result);
       this.insn = result;
@@ -127,6 +138,11 @@ export class Fetcher {
       for (let i = here; i < room; i++) {
         this.bytes[i] = Number(physical.read(next * PAGE + i - here, 1));
       }
+      const crossing = this.crossing.get(key);
+      if (crossing?.insn.rip === rip && this.sameBytes(crossing)) {
+        this.insn = crossing.insn;
+        return 0;
+      }
       result = this.decoder.decode(
         this.bytes,
         room,
@@ -136,6 +152,8 @@ export class Fetcher {
         real,
       );
       if (typeof result === "object") {
+        const bytes = this.bytes.slice(0, result.length);
+        this.crossing.set(key, { insn: result, bytes });
         this.insn = result;
         return 0;
       }
@@ -149,6 +167,15 @@ export class Fetcher {
       default: // too long, or cut off by the segment limit
         return v.raise(Vector.GP, 0);
     }
+  }
+
+  /** Whether the bytes fetched, up to `count`, are those of an instruction. */
+  private sameBytes({ insn, bytes }: Crossing, count = MAX_LENGTH): boolean {
+    const length = Math.min(insn.length, count);
+    for (let i = 0; i < length; i++) {
+      if (bytes[i] !== this.bytes[i]) return false;
+    }
+    return true;
   }
 
   /** Next linear page: wraps at 4 GiB outside 64-bit mode. */
@@ -184,6 +211,7 @@ export class Fetcher {
   /** Drops all instructions. */
   clear(): void {
     this.pages.clear();
+    this.crossing.clear();
     this.recentKey = -1;
   }
 }

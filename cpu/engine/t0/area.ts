@@ -7,7 +7,7 @@
  * {tag u64, delta u32}; tag = linear address of the page, or GRANT_NONE;
  * delta = host offset − linear address, modulo 2^32.
  */
-import type { Layout } from "../../layout.ts";
+import { ITLB_ENTRIES, type Layout } from "../../layout.ts";
 
 /** Control cells, relative to a vCPU's part of the area. */
 export const CELL = {
@@ -24,8 +24,8 @@ export const CELL = {
   detail: 0x1c,
   /** i32: error code of Raise, −1 for none. */
   errorCode: 0x20,
-  /** u32: generation that chains and jump-cache entries must have. */
-  generation: 0x24,
+  /** u32: absolute offset of the fetch grants in force (links.ts). */
+  fetch: 0x24,
   /** i32: added to grant-cache entry offsets: 0 or GRANT_HALF by privilege. */
   privilege: 0x28,
   /** i64: bits to shift out in the canonical check, 16 or 7. */
@@ -45,18 +45,19 @@ const GRANT_BYTES = GRANT_ENTRIES * 16;
 export const GRANT_HALF = GRANT_BYTES;
 /** Tag that no address has: its low bits are not zero. */
 export const GRANT_NONE = 0xffff_ffff;
-/** Jump cache: {u64 RIP, u32 record, u32 generation}. */
+/** Jump cache: {u64 RIP, u32 record, u32 link number}. */
 export const JUMP_ENTRIES = 4096;
 const JUMP_BYTES = JUMP_ENTRIES * 16;
 
 /** Room for records, per vCPU. */
-export const POOL_BYTES = 8 << 20;
+export const POOL_BYTES = 24 << 20;
 const RIP_BYTES = POOL_BYTES / 4;
 
 const READ = CELL_BYTES;
 const WRITE = READ + 2 * GRANT_BYTES;
 const JUMP = WRITE + 2 * GRANT_BYTES;
-const POOL = JUMP + JUMP_BYTES;
+const FETCH = JUMP + JUMP_BYTES;
+const POOL = FETCH + 2 * ITLB_ENTRIES * 4;
 const RIPS = POOL + POOL_BYTES;
 const CPU_BYTES = RIPS + RIP_BYTES;
 
@@ -72,6 +73,8 @@ export interface Area {
   readonly read: number;
   readonly write: number;
   readonly jump: number;
+  /** Supervisor fetch grants; user ones follow (links.ts). */
+  readonly fetch: number;
   readonly pool: number;
   readonly poolEnd: number;
   /** u64 RIP of each 32-byte unit of the pool. */
@@ -92,6 +95,7 @@ export function areaOf(layout: Layout, cpu: number): Area {
     read: at + READ,
     write: at + WRITE,
     jump: at + JUMP,
+    fetch: at + FETCH,
     pool: at + POOL,
     poolEnd: at + POOL + POOL_BYTES,
     rips: at + RIPS,

@@ -13,7 +13,14 @@ import { PAGE_SIZE, VCPU } from "../../layout.ts";
 import type { Area } from "./area.ts";
 import type { Forms } from "./form.ts";
 import { linearOf, type Mode } from "./mode.ts";
-import { BLOCK_LIMIT, PSEUDO, RECORD, RECORD_BYTES } from "./record.ts";
+import {
+  BLOCK_LIMIT,
+  NO_LINK,
+  PSEUDO,
+  RECORD,
+  RECORD_BYTES,
+  SLOT,
+} from "./record.ts";
 
 /** Straight-line code within one page. */
 export interface Block {
@@ -26,14 +33,21 @@ export interface Block {
   readonly length: number;
   /** By position; one more when the block ends in a `call` row. */
   readonly insns: readonly Insn[];
+  /** Offsets in the page: the first byte and the one after the last. */
+  readonly start: number;
+  readonly end: number;
+  /** Terminator that has chain slots; 0 for none. */
+  readonly terminator: number;
   /** Another block with the same place and mode but another RIP. */
-  readonly sibling: Block | undefined;
+  sibling: Block | undefined;
   dropped: boolean;
 }
 
 const MAX_LENGTH = 15;
 const MASK64 = (1n << 64n) - 1n;
 const MASK32 = 0xffff_ffffn;
+/** Writes beside its code after which a page's code is dropped. */
+const DATA_WRITES = 16;
 /** Units that the longest block needs. */
 const LONGEST = BLOCK_LIMIT + 2;
 
@@ -42,10 +56,13 @@ export class Blocks {
   private readonly pages = new Map<number, Map<number, Block>>();
   private readonly u8: Uint8Array;
   private readonly u16: Uint16Array;
+  private readonly u32: Uint32Array;
   private readonly u64: BigUint64Array;
   /** Block of each unit of the pool. */
   private owners: (Block | undefined)[] = [];
   private free: number;
+  /** Writes to bytes of a page that no block has. */
+  private readonly misses = new Map<number, number>();
   /** Pairs of instructions that have a fused form run as one. */
   fuse = true;
 
@@ -58,6 +75,7 @@ export class Blocks {
   ) {
     this.u8 = new Uint8Array(memory.buffer);
     this.u16 = new Uint16Array(memory.buffer);
+    this.u32 = new Uint32Array(memory.buffer);
     this.u64 = new BigUint64Array(memory.buffer);
     this.free = area.pool;
   }
@@ -86,6 +104,53 @@ export class Blocks {
     return this.u64[(this.area.rips + (record - this.area.pool) / 4) >>> 3];
   }
 
+  /** Whether a physical page has blocks. */
+  has(page: number): boolean {
+    return this.pages.has(page);
+  }
+
+  /**
+   * Drops the blocks that bytes `first` to `last` of a physical page belong to;
+   * all of the page when other bytes of it are written again and again (it
+   * holds data too). The others lose their chains.
+   * @returns whether any were dropped
+   */
+  dropBytes(page: number, first: number, last: number): boolean {
+    const blocks = this.pages.get(page);
+    if (blocks === undefined) return false;
+    let hit = false;
+    for (const [key, head] of blocks) {
+      let left: Block | undefined;
+      for (let b: Block | undefined = head, next; b !== undefined; b = next) {
+        next = b.sibling;
+        if (b.start <= last && first < b.end) {
+          b.dropped = true;
+          hit = true;
+        } else {
+          b.sibling = left;
+          left = b;
+        }
+      }
+      if (left === undefined) blocks.delete(key);
+      else blocks.set(key, left);
+    }
+    if (!hit) {
+      const misses = (this.misses.get(page) ?? 0) + 1;
+      if (misses > DATA_WRITES) return this.drop(page);
+      this.misses.set(page, misses);
+      return false;
+    }
+    if (blocks.size === 0) this.pages.delete(page);
+    for (let b of blocks.values()) {
+      for (;;) {
+        if (b.terminator !== 0) this.unlink(b.terminator);
+        if (b.sibling === undefined) break;
+        b = b.sibling;
+      }
+    }
+    return true;
+  }
+
   /** Drops a physical page's blocks. @returns whether there were any */
   drop(page: number): boolean {
     const blocks = this.pages.get(page);
@@ -94,6 +159,7 @@ export class Blocks {
       for (let b: Block | undefined = first; b; b = b.sibling) b.dropped = true;
     }
     this.pages.delete(page);
+    this.misses.delete(page);
     return true;
   }
 
@@ -116,7 +182,7 @@ export class Blocks {
     const record = this.free;
     const insns: Insn[] = [];
     let at = record, offset = start, here = rip, length = 0;
-    let ended = false;
+    let ended = false, linked = 0;
     while (length < BLOCK_LIMIT && offset < PAGE_SIZE) {
       let room = Math.min(MAX_LENGTH, PAGE_SIZE - offset);
       if (mode.codeSize !== 64) {
@@ -142,6 +208,7 @@ export class Blocks {
       if (insn.row.call !== undefined || !this.reachable(insn, mode)) {
         this.u16[at >>> 1] = insn.row.call ? PSEUDO.call : PSEUDO.reference;
         at += RECORD_BYTES;
+        offset += insn.length;
         ended = true;
         break;
       }
@@ -157,8 +224,10 @@ export class Blocks {
       length++;
       at += RECORD_BYTES;
       if (terminator) {
-        this.links(at - RECORD_BYTES, insn, next);
+        linked = at - RECORD_BYTES;
+        this.links(linked, next);
         at += RECORD_BYTES;
+        offset += insn.length;
         ended = true;
         break;
       }
@@ -170,26 +239,24 @@ export class Blocks {
       this.head(at, here, length);
       const near = offset < PAGE_SIZE;
       this.u16[at >>> 1] = near ? PSEUDO.endLocal : PSEUDO.endFar;
-      this.links(at, undefined, here);
+      linked = at;
+      this.links(at, here);
       at += 2 * RECORD_BYTES;
     }
+    const place = { start, end: offset, terminator: linked };
     return this.keep(
-      record,
       at,
-      { record, rip, page, mode, length, insns },
-      start,
+      { record, rip, page, mode, length, insns, ...place },
       insns.length + (ended ? 0 : 1),
     );
   }
 
   private keep(
-    record: number,
     end: number,
     made: Omit<Block, "sibling" | "dropped">,
-    start: number,
     records: number,
   ): Block {
-    const { page, mode, length } = made;
+    const { record, page, mode, length, start } = made;
     let blocks = this.pages.get(page);
     if (blocks === undefined) {
       blocks = new Map();
@@ -241,14 +308,32 @@ export class Blocks {
     }
   }
 
-  /** Second unit of a terminator: empty chain slots and the RIPs they lead to. */
-  private links(at: number, insn: Insn | undefined, next: bigint): void {
+  /** Second unit of a terminator: empty chain slots and the RIP that follows. */
+  private links(at: number, next: bigint): void {
     const { u64 } = this;
-    u64[(at + RECORD.taken) >>> 3] = 0n;
-    u64[(at + RECORD.next) >>> 3] = 0n;
+    this.unlink(at);
     u64[(at + RECORD.nextRip) >>> 3] = next;
-    const branch = insn && nearTarget(insn);
-    u64[(at + RECORD.takenRip) >>> 3] = branch ?? 0n;
+  }
+
+  /** Empties a terminator's chain slots. */
+  private unlink(at: number): void {
+    this.link(at + RECORD.taken, 0, NO_LINK, 0);
+    this.link(at + RECORD.next, 0, NO_LINK, 0);
+  }
+
+  /** Fills a chain slot. */
+  link(slot: number, record: number, number: number, place: number): void {
+    const { u32 } = this;
+    u32[(slot + SLOT.record) >>> 2] = record;
+    u32[(slot + SLOT.number) >>> 2] = number;
+    u32[(slot + SLOT.place) >>> 2] = place;
+  }
+
+  /** Where a terminator's chain slot leads to. */
+  targetOf(record: number, slot: number): bigint {
+    if (slot === RECORD.next) return this.u64[(record + RECORD.nextRip) >>> 3];
+    const { insns } = this.owner(record);
+    return nearTarget(insns[this.position(record)])!;
   }
 
   private next(insn: Insn, mode: Mode): bigint {
@@ -265,7 +350,7 @@ export class Blocks {
       : target <= mode.limit;
   }
 
-  /** Whether static successors lie in this page: chains then need no generation. */
+  /** Whether static successors lie in this page: chains then need no link number. */
   private isLocal(
     insn: Insn,
     next: bigint,

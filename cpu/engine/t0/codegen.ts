@@ -13,7 +13,8 @@ import { CELL, JUMP_ENTRIES, Leave } from "./area.ts";
 import { emitForm, type Form } from "./form.ts";
 import type { Node } from "./node.ts";
 import { observes, ringNearlyFull, storeOf } from "./generator.ts";
-import { RECORD, RECORD_BYTES } from "./record.ts";
+import { FETCH_ENTRIES } from "./links.ts";
+import { RECORD, RECORD_BYTES, SLOT } from "./record.ts";
 import {
   type Branch,
   commits,
@@ -23,6 +24,9 @@ import {
   type Statement,
   walk,
 } from "./statement.ts";
+
+/** Page numbers are folded onto offsets: functions start at multiples of 16. */
+const JUMP_FOLD = 8;
 
 /** See the file header. */
 export class FormGenerator extends AccessGenerator {
@@ -385,13 +389,14 @@ export class FormGenerator extends AccessGenerator {
 
   /** Goes to the block that a chain slot names. */
   chain(slot: number, local: boolean): void {
-    const { body, target: { area } } = this;
+    const { body } = this;
     const next = this.locals.take(I32);
     body.get(this.record).mem(Mem.i32_load, slot).set(next);
     if (local) body.get(next).op(Op.i32_eqz);
     else {
-      body.get(this.record).mem(Mem.i32_load, slot + 4);
-      body.i32(0).mem(Mem.i32_load, area.cells + CELL.generation);
+      body.get(this.record).mem(Mem.i32_load, slot + SLOT.number);
+      body.get(this.record).mem(Mem.i32_load, slot + SLOT.place);
+      body.mem(Mem.i32_load, 0);
       body.op(Op.i32_ne);
     }
     body.if();
@@ -409,8 +414,10 @@ export class FormGenerator extends AccessGenerator {
     jumpEntry(body, rip).set(entry);
     body.get(entry).mem(Mem.i64_load, area.jump).get(rip).op(Op.i64_ne);
     body.get(entry).mem(Mem.i32_load, area.jump + 12);
-    body.i32(0).mem(Mem.i32_load, area.cells + CELL.generation);
-    body.op(Op.i32_ne).op(Op.i32_or).if();
+    body.get(rip).i64(10n).op(Op.i64_shr_u).op(Op.i32_wrap_i64);
+    body.i32((FETCH_ENTRIES - 1) * 4).op(Op.i32_and);
+    body.i32(0).mem(Mem.i32_load, area.cells + CELL.fetch).op(Op.i32_add);
+    body.mem(Mem.i32_load, 0).op(Op.i32_ne).op(Op.i32_or).if();
     body.i32(0).get(rip).mem(Mem.i64_store, area.cells + CELL.address);
     this.leaveFor(Leave.Jump);
     body.end();
@@ -419,13 +426,15 @@ export class FormGenerator extends AccessGenerator {
   }
 }
 
-/** Byte offset of a RIP's entry in the jump cache: bits 11:0 by 16, like `jumpIndex`. */
+/** Byte offset of a RIP's entry in the jump cache, like `jumpIndex`. */
 function jumpEntry(body: FunctionBody, rip: number): FunctionBody {
   body.get(rip).op(Op.i32_wrap_i64).i32(4).op(Op.i32_shl);
+  body.get(rip).op(Op.i32_wrap_i64).i32(JUMP_FOLD).op(Op.i32_shr_u);
+  body.op(Op.i32_xor);
   return body.i32((JUMP_ENTRIES - 1) * 16).op(Op.i32_and);
 }
 
 /** As the generated code computes it, from the low half of RIP. */
 export function jumpIndex(ripLow: number): number {
-  return (ripLow & (JUMP_ENTRIES - 1)) * 16;
+  return (ripLow << 4 ^ ripLow >>> JUMP_FOLD) & (JUMP_ENTRIES - 1) * 16;
 }

@@ -7,7 +7,8 @@
 import type { CpuContext } from "../../context.ts";
 import type { InstructionDecoder } from "../../isa/decoder.ts";
 import type { Insn } from "../../isa/insn.ts";
-import type { Backend, HotFacts } from "../backend.ts";
+import { PAGE_SIZE } from "../../layout.ts";
+import type { Backend, CallRows, HotFacts } from "../backend.ts";
 import { ReferenceEngine } from "../reference/reference.ts";
 import { type Form, Forms } from "./form.ts";
 import { canFuse } from "./fused.ts";
@@ -33,6 +34,7 @@ export class T0Engine implements Backend {
   private cpus: readonly CpuContext[] = [];
   private shared: Shared | undefined;
   private facts = 0;
+  private rows: CallRows | undefined;
   private last: Runner | undefined;
 
   constructor(
@@ -47,6 +49,14 @@ export class T0Engine implements Backend {
   }
   get notModelled(): string | undefined {
     return this.last?.notModelled;
+  }
+
+  get callRows(): CallRows | undefined {
+    return this.rows;
+  }
+  set callRows(rows: CallRows | undefined) {
+    this.rows = rows;
+    if (this.shared !== undefined) this.shared.callRows = rows;
   }
 
   attach(cpus: readonly CpuContext[]): void {
@@ -64,6 +74,7 @@ export class T0Engine implements Backend {
       modes: new Modes(),
       decoder: this.decoder,
       reference: this.reference,
+      callRows: this.callRows,
       hot: this.hotForms(forms),
       threshold: this.options.threshold ?? 16,
     };
@@ -85,9 +96,12 @@ export class T0Engine implements Backend {
     for (const runner of this.runners) runner?.observe(this.facts);
   }
 
-  codeWritten(physicalPage: number): void {
+  codeWritten(physicalPage: number, first = 0, last = PAGE_SIZE - 1): void {
     this.reference.codeWritten(physicalPage);
-    for (const runner of this.runners) runner?.codeWritten(physicalPage);
+    for (const runner of this.runners) {
+      const kept = runner?.codeWritten(physicalPage, first, last);
+      if (kept) this.cpus[0].physical.keepCode(physicalPage);
+    }
   }
 
   dropGrants(cpu: number, linearPage?: number): void {

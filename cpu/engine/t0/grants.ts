@@ -1,9 +1,6 @@
 /**
- * Grant caches of one vCPU (design §7): permission to access pages silently.
- *
- * Data grants lie in linear memory for compiled code, apart by privilege;
- * fetch grants are pages whose blocks may be entered without asking the
- * translator. They derive from the architectural TLB and RAM's page flags and
+ * Data grant caches of one vCPU (design §7): permission to access pages
+ * silently, in linear memory, apart by privilege. They derive from the architectural TLB and RAM's page flags and
  * may be dropped at any time without a fact.
  */
 import { Cr4, Rflags } from "../../arch/flags.ts";
@@ -17,11 +14,6 @@ const WORDS = GRANT_ENTRIES * 4;
 /** See the file header. */
 export class Grants {
   private readonly words: Uint32Array;
-  /** By privilege (0 supervisor, 1 user): linear page → host-physical page. */
-  readonly fetch: readonly [Map<number, number>, Map<number, number>] = [
-    new Map(),
-    new Map(),
-  ];
 
   constructor(
     memory: WebAssembly.Memory,
@@ -37,8 +29,6 @@ export class Grants {
   dropAll(): void {
     const { read } = this.area;
     this.clear(read, 4 * WORDS);
-    this.fetch[0].clear();
-    this.fetch[1].clear();
   }
 
   /** Ends every write grant. */
@@ -46,15 +36,13 @@ export class Grants {
     this.clear(this.area.write, 2 * WORDS);
   }
 
-  /** Ends the grants of a linear page. @returns whether code was among them */
-  dropPage(page: number): boolean {
+  /** Ends the grants of a linear page. */
+  dropPage(page: number): void {
     const at = (page & (GRANT_ENTRIES - 1)) * 16;
     const { read, write } = this.area;
     for (const start of [read, read + GRANT_HALF, write, write + GRANT_HALF]) {
       this.none((start + at) >>> 2);
     }
-    const user = this.fetch[1].delete(page);
-    return this.fetch[0].delete(page) || user;
   }
 
   /** Ends write grants that lead to a physical page. */

@@ -270,7 +270,15 @@ export class Code {
 
 /** Temporaries that a form's quiet code takes. */
 export function temporariesOf(form: Form): number {
-  const places = { read: 0, write: 0, jump: 0, pool: 0, poolEnd: 0, rips: 0 };
+  const places = {
+    read: 0,
+    write: 0,
+    jump: 0,
+    fetch: 0,
+    pool: 0,
+    poolEnd: 0,
+    rips: 0,
+  };
   const target: Target = {
     ...{ cpu: 0, vcpu: 0, ram: 0, ring: 0, area: { cells: 0, ...places } },
     ...{ retired: false, memory: false, registers: false },

@@ -23,15 +23,24 @@ export const RECORD = {
   displacement: 16,
   /** i64: the immediate, as Operand.imm. */
   immediate: 24,
-  /** Terminators: u32 record, u32 generation: branch taken. */
+  /** Terminators: chain slot of the branch taken, see SLOT. */
   taken: 32,
   /** Terminators: likewise: fall-through. */
-  next: 40,
+  next: 44,
   /** Terminators: u64 RIP of the next instruction. */
-  nextRip: 48,
-  /** Terminators: u64 RIP of a direct branch's target. */
-  takenRip: 56,
+  nextRip: 56,
 } as const;
+/** A chain slot, relative to its start. */
+export const SLOT = {
+  /** u32: record it leads to, 0 for none. */
+  record: 0,
+  /** u32: to another page: link number it is valid with, NO_LINK for none. */
+  number: 4,
+  /** u32: absolute offset of the fetch grant that must show the number. */
+  place: 8,
+} as const;
+/** Number that no place shows. */
+export const NO_LINK = 0xffff_ffff;
 export const RECORD_BYTES = 32;
 /** Most instructions of a block; with the longest records of facts they fit RING_RESERVE. */
 export const BLOCK_LIMIT = 32;

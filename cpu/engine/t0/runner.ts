@@ -14,20 +14,25 @@ import { Outcome } from "../../isa/row.ts";
 import { RING_BYTES } from "../../layout.ts";
 import { Access } from "../../port.ts";
 import { RING_CURSOR, RING_RESERVE } from "../../ring.ts";
-import { type Backend, ExecReason } from "../backend.ts";
-import { SlowInfo } from "./access_code.ts";
+import {
+  type Backend,
+  CallEnd,
+  type CallRows,
+  ExecReason,
+} from "../backend.ts";
 import { type Area, areaOf, CELL, Leave } from "./area.ts";
 import { type Block, Blocks } from "./blocks.ts";
 import { jumpIndex } from "./codegen.ts";
-import { type Form, type Forms, OPERAND_SEGMENT } from "./form.ts";
+import type { Form, Forms } from "./form.ts";
 import { targetOf } from "./generator.ts";
-import { Generations } from "./generations.ts";
 import { Grants } from "./grants.ts";
+import { Links } from "./links.ts";
 import { linearOf, type Mode, type Modes } from "./mode.ts";
 import { Code } from "./module.ts";
 import { Patches } from "./patches.ts";
-import { FIRST_FORM, PSEUDO, RECORD, RECORD_BYTES } from "./record.ts";
+import { FIRST_FORM, PSEUDO, RECORD_BYTES } from "./record.ts";
 
+import { DataPaths } from "./slow.ts";
 import { StateCells } from "./state.ts";
 
 /** Steps after which `run` returns, so that the host can replace its code by better. */
@@ -42,6 +47,8 @@ export interface Shared {
   readonly modes: Modes;
   readonly decoder: InstructionDecoder;
   readonly reference: Backend;
+  /** Undefined in tests without a machine loop. */
+  callRows: CallRows | undefined;
   /** Forms to have in the main function. */
   readonly hot: readonly Form[];
   /** Executions by the reference before a form is compiled. */
@@ -58,6 +65,8 @@ export class Runner {
   private readonly u64: BigUint64Array;
   private readonly cells: number;
   private readonly grants: Grants;
+  private readonly data: DataPaths;
+  private readonly links: Links;
   private readonly blocks: Blocks;
   /** By HotFacts bits. */
   private readonly variants: (Code | undefined)[] = [];
@@ -73,7 +82,6 @@ export class Runner {
   private readonly state: StateCells;
   /** A slow access met a fused form: its first instruction runs alone. */
   private alone = 0;
-  private readonly generations = new Generations();
 
   constructor(
     private readonly cpu: CpuContext,
@@ -88,6 +96,8 @@ export class Runner {
     this.patches = new Patches(memory, forms);
     this.state = new StateCells(memory, this.area, cpu);
     this.grants = new Grants(memory, cpu.layout, this.area, cpu);
+    this.data = new DataPaths(memory, this.area, cpu, this.grants, this);
+    this.links = new Links(memory, this.area);
     this.blocks = new Blocks(memory, this.area, cpu, decoder, forms);
   }
 
@@ -98,26 +108,28 @@ export class Runner {
     const fuse = facts === 0;
     if (this.blocks.fuse !== fuse) {
       this.blocks.fuse = fuse;
-      this.blocks.clear();
-      this.bump();
+      this.forget();
     }
     this.observed = facts;
     this.code = this.variants[facts];
   }
 
-  codeWritten(page: number): void {
-    if (!this.blocks.drop(page)) return;
-    this.bump();
-    if (this.running && this.blocks.owner(this.current).page === page) {
-      this.stop();
-    }
+  /** Bytes of a physical page were written. @returns whether blocks of it live on */
+  codeWritten(page: number, first: number, last: number): boolean {
+    const { blocks } = this;
+    if (blocks.dropBytes(page, first, last)) this.links.retire(page);
+    if (this.running && blocks.owner(this.current).dropped) this.stop();
+    return blocks.has(page);
   }
 
   dropGrants(page: number | undefined): void {
     if (page === undefined) {
       this.grants.dropAll();
-      this.bump();
-    } else if (this.grants.dropPage(page)) this.bump();
+      this.links.dropAll();
+    } else {
+      this.grants.dropPage(page);
+      this.links.dropPage(page);
+    }
   }
 
   /** Ends write grants: all, or those to one physical page. */
@@ -127,18 +139,14 @@ export class Runner {
   }
 
   reset(): void {
-    this.blocks.clear();
+    this.forget();
     this.grants.dropAll();
-    this.bump();
   }
 
-  /** Makes every chain and jump-cache entry invalid. */
-  private bump(): void {
-    this.generations.bump();
-    if (this.running) this.setGeneration();
-  }
-  private setGeneration(): void {
-    this.set(CELL.generation, this.generations.current);
+  /** Empties the record pool. */
+  private forget(): void {
+    this.blocks.clear();
+    this.links.retireAll();
   }
 
   // --- execution
@@ -195,11 +203,7 @@ export class Runner {
           break;
         case Leave.Miss: {
           const slot = this.get(CELL.detail);
-          rip = this.u64[
-            (at +
-              (slot === RECORD.taken ? RECORD.takenRip : RECORD.nextRip)) >>>
-            3
-          ];
+          rip = this.blocks.targetOf(at, slot);
           step = this.end - left;
           if (step < limit && !cpu.attention) {
             record = this.link(at, slot, rip);
@@ -212,11 +216,13 @@ export class Runner {
         case Leave.Call:
           left += this.unexecuted(at);
           rip = this.blocks.ripOf(at);
-          if (this.end - left < limit) {
-            this.insn = this.insnAt(at);
-            outcome = ExecReason.Call;
-          }
-          break;
+          step = this.end - left;
+          if (step >= limit) break;
+          outcome = this.callRow(this.insnAt(at), step, rip);
+          if (outcome >= 0) return outcome;
+          rip = v.rip;
+          step = v.step;
+          continue;
         case Leave.Raise:
           left += this.unexecuted(at);
           rip = this.blocks.ripOf(at);
@@ -258,6 +264,25 @@ export class Runner {
     }
   }
 
+  /** Has the loop execute a `call` row. @returns reason to return; −1 to go on */
+  private callRow(insn: Insn, step: number, rip: bigint): number {
+    const { cpu, shared, state } = this;
+    this.settle(step, rip, 0);
+    this.insn = insn;
+    switch (shared.callRows?.perform(cpu, insn)) {
+      case CallEnd.GoOn:
+        if (state.needsReference) return ExecReason.Attention;
+        this.enterState();
+        return -1;
+      case CallEnd.Attention:
+        return ExecReason.Attention;
+      case CallEnd.Transition:
+        return ExecReason.Transition;
+      default:
+        return ExecReason.Call;
+    }
+  }
+
   /** Enters compiled code at a record; afterwards CELL.left is undisturbed. */
   private run(record: number, step: number, limit: number): void {
     const { i32, cells } = this;
@@ -288,8 +313,8 @@ export class Runner {
     }
   }
 
-  /** Makes compiled code leave after the instruction in a slow path. */
-  private stop(): void {
+  /** As SlowHost: makes compiled code leave after the instruction in a slow path. */
+  stop(): void {
     if (this.stolen) return;
     this.stolen = true;
     this.i32[this.cells + (CELL.left >> 2)] -= STOLEN;
@@ -322,38 +347,36 @@ export class Runner {
     const { cpu } = this;
     this.mode = this.shared.modes.of(cpu);
     this.state.enter(this.mode.codeSize === 64);
-    this.generations.enter(this.mode.id * 2 + (cpu.v.cpl === 3 ? 1 : 0));
-    this.setGeneration();
+    this.links.enter(this.mode);
   }
 
   // --- finding code
 
   /** First record of the block at RIP; 0 when the reference must execute there. */
   private locate(rip: bigint): number {
-    const { cpu, mode, blocks, area, i32 } = this;
+    const { cpu, mode, blocks, links, area, i32 } = this;
     const entry = (area.jump + jumpIndex(Number(rip & 0xffff_ffffn))) >>> 2;
-    const generation = this.get(CELL.generation);
-    if (i32[entry + 3] === generation && this.u64[entry >>> 1] === rip) {
-      return i32[entry + 2];
-    }
+    const place = links.place(Number(linearOf(mode, rip) >> 12n));
+    if (
+      i32[entry + 3] === links.numberAt(place) &&
+      this.u64[entry >>> 1] === rip
+    ) return i32[entry + 2];
     if (mode.codeSize === 64 ? !cpu.access.canonical(rip) : rip > mode.limit) {
       return 0;
     }
     const page = Number(linearOf(mode, rip) >> 12n);
-    const fetch = this.grants.fetch[cpu.v.cpl === 3 ? 1 : 0];
-    let frame = fetch.get(page);
-    if (frame === undefined) {
+    let frame = links.frameOf(page);
+    if (frame < 0) {
       if (!cpu.translator.grantable(cpu, page, Access.Fetch)) return 0;
       frame = cpu.translator.translate(cpu, page, 0, Access.Fetch);
       if (frame < 0 || frame >= cpu.physical.ramPages) return 0;
-      fetch.set(page, frame);
+      links.grant(page, frame);
     }
     let block = blocks.find(frame, rip, mode);
     if (block === undefined) {
       if (blocks.full) {
-        blocks.clear();
-        this.bump();
-        this.setGeneration();
+        this.forget();
+        links.grant(page, frame);
       }
       block = blocks.build(frame, rip, mode);
       if (block === undefined) return 0;
@@ -361,18 +384,19 @@ export class Runner {
     }
     this.u64[entry >>> 1] = rip;
     i32[entry + 2] = block.record;
-    i32[entry + 3] = this.get(CELL.generation);
+    i32[entry + 3] = links.numberAt(place);
     return block.record;
   }
 
   /** Resolves a chain slot. @returns the record it leads to, or 0 */
   private link(from: number, slot: number, rip: bigint): number {
-    const owner = this.blocks.owner(from);
+    const { blocks, links } = this;
+    const owner = blocks.owner(from);
     const record = this.locate(rip);
     if (record === 0 || owner.dropped) return record;
-    if (this.blocks.owner(from) !== owner) return record; // the pool was emptied
-    this.i32[(from + slot) >>> 2] = record;
-    this.i32[(from + slot + 4) >>> 2] = this.get(CELL.generation);
+    if (blocks.owner(from) !== owner) return record; // the pool was emptied
+    const place = links.place(Number(linearOf(this.mode, rip) >> 12n));
+    blocks.link(from + slot, record, links.numberAt(place), place);
     return record;
   }
 
@@ -414,7 +438,7 @@ export class Runner {
   private makeCode(): Code {
     const { cpu, shared, area, observed } = this;
     const target = targetOf(cpu, area, observed);
-    const code = new Code(shared.memory, target, this, shared.hot);
+    const code = new Code(shared.memory, target, this.data, shared.hot);
     code.reserve(shared.forms.count + FIRST_FORM);
     return code;
   }
@@ -424,77 +448,29 @@ export class Runner {
     return used > RING_BYTES - RING_RESERVE;
   }
 
-  // --- slow paths, called by compiled code
+  // --- what slow paths ask
 
   /** Record whose slow path runs, or the one that was entered last. */
   private current = 0;
 
-  /** Slow load into CELL.value. @returns 0, or not 0 after a fault */
-  load(record: number, info: number): number {
-    const { cpu } = this;
-    const { access } = cpu;
-    if (this.patches.plainOf(record) !== undefined) {
-      this.alone = record;
-      return 1;
-    }
-    const [segment, size] = this.open(record, info);
-    const offset = this.u64[(this.area.cells + CELL.address) >>> 3];
-    const write = (info & SlowInfo.write) !== 0;
-    const value = access.readSegment(
-      segment,
-      offset,
-      size,
-      write ? Access.ReadForWrite : Access.Read,
-    );
-    if (access.outcome !== 0) return 1;
-    this.u64[(this.area.cells + CELL.value) >>> 3] = value;
-    if (!write) this.grant(segment, offset, size, false);
-    if (cpu.attention) this.stop();
-    return 0;
+  /** As SlowHost. */
+  single(record: number): boolean {
+    if (this.patches.plainOf(record) === undefined) return false;
+    this.alone = record;
+    return true;
   }
 
-  /** Slow store of CELL.value. @returns 0, or not 0 after a fault */
-  store(record: number, info: number): number {
-    const { cpu } = this;
-    const { access } = cpu;
-    const [segment, size] = this.open(record, info);
-    const offset = this.u64[(this.area.cells + CELL.address) >>> 3];
-    const value = this.u64[(this.area.cells + CELL.value) >>> 3];
-    if (access.writeSegment(segment, offset, size, value) !== 0) return 1;
-    this.grant(segment, offset, size, true);
-    if (cpu.attention) this.stop();
-    return 0;
-  }
-
-  /** Makes step and RIP exact for whoever is asked. @returns segment and size */
-  private open(record: number, info: number): [number, number] {
+  /** As SlowHost. */
+  open(record: number): Insn {
     const { blocks, cpu: { v } } = this;
     this.current = record;
     const left = this.get(CELL.left) + (this.stolen ? STOLEN : 0);
     v.step = this.end - left - this.unexecuted(record);
     v.rip = blocks.ripOf(record);
-    let segment = (info >> SlowInfo.segmentShift) & SlowInfo.segmentMask;
-    if (segment === OPERAND_SEGMENT) {
-      segment = this.insnAt(record).memory!.segment;
-    }
-    return [segment, info & SlowInfo.sizeMask];
-  }
-
-  private grant(
-    segment: number,
-    offset: bigint,
-    size: number,
-    write: boolean,
-  ): void {
-    const linear = this.cpu.access.linear(segment, offset, size, write);
-    if (linear === undefined) return;
-    if (Number(linear & 0xfffn) + size <= 4096) this.grants.fill(linear, write);
+    return this.insnAt(record);
   }
 
   private get(cell: number): number {
     return this.i32[this.cells + (cell >> 2)];
-  }
-  private set(cell: number, value: number): void {
-    this.i32[this.cells + (cell >> 2)] = value;
   }
 }

@@ -1,13 +1,11 @@
 /**
  * Rows of the x87 control instructions, EMMS, FXSAVE/FXRSTOR and the MXCSR pair
- * (SDM vol. 1 §8.3.8, §9.4.8, §10.5). FILD is here because
- * Linux clears pointers with it; x87 arithmetic has no row yet: its codes
- * end in NotModelled.
+ * (SDM vol. 1 §8.3.8, §9.4.8, §10.5). Data instructions: fpu_data.ts.
  */
 import type { Feature } from "../../arch/cpuid.ts";
 import * as fpu from "../../semantics/fpu_control.ts";
-import { fild } from "../../semantics/fpu_load.ts";
 import * as image from "../../semantics/fpu_image.ts";
+import * as fx from "../../semantics/fx_image.ts";
 import type { CallFunction, Row } from "../row.ts";
 
 function fpuRow(
@@ -34,9 +32,6 @@ export const FPU_CONTROL_ROWS: readonly Row[] = [
   fpuRow("FINCSTP", ["Fincstp"], fpu.moveTop(1)),
   fpuRow("FDECSTP", ["Fdecstp"], fpu.moveTop(-1)),
   fpuRow("FFREE", ["Ffree_sti"], fpu.ffree),
-  fpuRow("FILD", ["Fild_m16int"], fild(16), "fpu", "m16"),
-  fpuRow("FILD", ["Fild_m32int"], fild(32), "fpu", "m32"),
-  fpuRow("FILD", ["Fild_m64int"], fild(64), "fpu", "m64"),
   fpuRow("FNSTENV", ["Fnstenv_m14byte"], image.fnstenv(false), "fpu", "16"),
   fpuRow("FNSTENV", ["Fnstenv_m28byte"], image.fnstenv(true), "fpu", "32"),
   fpuRow("FLDENV", ["Fldenv_m14byte"], image.fldenv(false), "fpu", "16"),
@@ -45,10 +40,10 @@ export const FPU_CONTROL_ROWS: readonly Row[] = [
   fpuRow("FNSAVE", ["Fnsave_m108byte"], image.fnsave(true), "fpu", "32"),
   fpuRow("FRSTOR", ["Frstor_m94byte"], image.frstor(false), "fpu", "16"),
   fpuRow("FRSTOR", ["Frstor_m108byte"], image.frstor(true), "fpu", "32"),
-  fpuRow("FXSAVE", ["Fxsave_m512byte"], image.fxsave(false), "fxsr"),
-  fpuRow("FXSAVE64", ["Fxsave64_m512byte"], image.fxsave(true), "fxsr"),
-  fpuRow("FXRSTOR", ["Fxrstor_m512byte"], image.fxrstor(false), "fxsr"),
-  fpuRow("FXRSTOR64", ["Fxrstor64_m512byte"], image.fxrstor(true), "fxsr"),
-  fpuRow("LDMXCSR", ["Ldmxcsr_m32"], image.ldmxcsr, "sse"),
-  fpuRow("STMXCSR", ["Stmxcsr_m32"], image.stmxcsr, "sse"),
+  fpuRow("FXSAVE", ["Fxsave_m512byte"], fx.fxsave(false), "fxsr"),
+  fpuRow("FXSAVE64", ["Fxsave64_m512byte"], fx.fxsave(true), "fxsr"),
+  fpuRow("FXRSTOR", ["Fxrstor_m512byte"], fx.fxrstor(false), "fxsr"),
+  fpuRow("FXRSTOR64", ["Fxrstor64_m512byte"], fx.fxrstor(true), "fxsr"),
+  fpuRow("LDMXCSR", ["Ldmxcsr_m32"], fx.ldmxcsr, "sse"),
+  fpuRow("STMXCSR", ["Stmxcsr_m32"], fx.stmxcsr, "sse"),
 ];

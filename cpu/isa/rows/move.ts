@@ -182,7 +182,7 @@ export const MOVE_ROWS: readonly Row[] = [
   {
     name: "PAUSE",
     codes: ["Pause"],
-    call: procedures.nothing,
+    call: procedures.pause,
     intercept: Intercept.Pause,
     manual: "SDM 2B PAUSE",
   },

@@ -251,6 +251,8 @@ const INFORMATION_ROWS: readonly Row[] = [
     name: "RDPRU",
     codes: ["Rdpru"],
     call: info.rdpru,
+    intercept: Intercept.Rdpru,
+    detail: info.checkTsc,
     feature: "rdpru",
     manual: "APM 3 RDPRU",
   },
@@ -484,15 +486,18 @@ const VIRTUALIZATION_ROWS: readonly Row[] = [
   vmx("INVEPT", pair("Invept")),
   vmx("INVVPID", pair("Invvpid")),
   svm("VMRUN", wide("Vmrun")),
-  svm("VMMCALL", ["Vmmcall"]),
+  { ...svm("VMMCALL", ["Vmmcall"]), call: cache.vmmcall },
   svm("VMLOAD", wide("Vmload")),
   svm("VMSAVE", wide("Vmsave")),
   svm("STGI", ["Stgi"]),
   svm("CLGI", ["Clgi"]),
-  svm("SKINIT", ["Skinit"]),
+  { ...svm("SKINIT", ["Skinit"]), feature: "skinit" },
   svm("INVLPGA", wide("Invlpga")),
   never("GETSEC", ["Getsecd", "Getsecq"], "SDM 2D ch. 7"),
-  never("RSM", ["Rsm"], "SDM 2B RSM"),
+  {
+    ...never("RSM", ["Rsm"], "SDM 2B RSM"),
+    intercept: Intercept.Rsm,
+  },
 ];
 
 /** See the file header. */

@@ -81,6 +81,11 @@ export function virtualization(cpu: CpuContext, insn: Insn): OutcomeCode {
     : ud(cpu);
 }
 
+/** VMMCALL: meant for every mode (APM 3 VMMCALL). */
+export function vmmcall(cpu: CpuContext, insn: Insn): OutcomeCode {
+  return cpu.virtualization ? cpu.virtualization.execute(cpu, insn) : ud(cpu);
+}
+
 /** GETSEC without CR4.SMXE, RSM outside SMM, SEAM: #UD. */
 export function undefinedHere(cpu: CpuContext): OutcomeCode {
   return ud(cpu);

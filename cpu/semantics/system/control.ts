@@ -5,7 +5,7 @@
  */
 import { Vector } from "../../arch/exceptions.ts";
 import { cr4Defined as cr4OfModel } from "../../arch/control_bits.ts";
-import { Cr0, Cr4, Efer, SegmentRights as R } from "../../arch/flags.ts";
+import { Cr0, Cr3, Cr4, Efer, SegmentRights as R } from "../../arch/flags.ts";
 import type { CpuContext } from "../../context.ts";
 import { ControlWrote } from "../../facts.ts";
 import { type Insn, OperandKind } from "../../isa/insn.ts";
@@ -31,6 +31,8 @@ import { SystemType } from "./descriptors.ts";
 export const EFER_REGISTER = 16;
 /** ControlWrote's number of XCR0. */
 export const XCR0_REGISTER = 17;
+/** ControlWrote's number of PKRU. */
+export const PKRU_REGISTER = 18;
 
 const CR0_WRITABLE = (Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE | Cr0.WP |
   Cr0.AM | Cr0.NW | Cr0.CD | Cr0.PG) >>> 0;
@@ -127,17 +129,20 @@ export function writeCr3(cpu: CpuContext, raw: bigint): OutcomeCode {
     value &= MASK64 >> 1n;
   }
   if (longModeActive(v)) {
-    if (value >> BigInt(cpu.model.physicalAddressBits)) return gp(cpu);
+    const lam = cpu.model.has("lam") ? Cr3.LAM_U48 | Cr3.LAM_U57 : 0n;
+    const address = value & ~lam;
+    if (address >> BigInt(cpu.model.physicalAddressBits)) return gp(cpu);
   } else value &= MASK32;
-  const next = Number(value);
+  const next = Number(value & Cr3.ADDRESS);
   if (paePaging(v.cr0, v.cr4, v.efer)) {
     if (!cpu.translator.loadPdptes(cpu, next)) return pdptesFailed(cpu);
   }
   const old = v.cr3;
-  v.cr3 = next;
+  const oldFull = v.cr3Full;
+  v.cr3Full = value;
   const told = noFlush ? CR3_NO_FLUSH : old === CR3_NO_FLUSH ? 0 : old;
   cpu.translator.controlChanged(cpu, Control.Cr3, told, next);
-  controlWrote(cpu, 3, BigInt(old), BigInt(next));
+  controlWrote(cpu, 3, oldFull, value);
   return Outcome.Done;
 }
 
@@ -202,6 +207,7 @@ export function movToCr(cpu: CpuContext, insn: Insn): OutcomeCode {
       return writeCr4(cpu, raw);
     case 8: {
       if (raw > 15n) return gp(cpu);
+      if (cpu.virtualization?.writeCr8?.(cpu, Number(raw))) return Outcome.Done;
       const old = cpu.interrupts.readTpr(cpu.index);
       cpu.interrupts.writeTpr(cpu.index, Number(raw));
       controlWrote(cpu, 8, BigInt(old), raw);
@@ -233,13 +239,15 @@ export function movFromCr(cpu: CpuContext, insn: Insn): OutcomeCode {
       value = v.cr2;
       break;
     case 3:
-      value = BigInt(v.cr3);
+      value = v.cr3Full;
       break;
     case 4:
       value = BigInt(visibleCr(cpu, 4));
       break;
     case 8:
-      value = BigInt(cpu.interrupts.readTpr(cpu.index));
+      value = BigInt(
+        cpu.virtualization?.readCr8?.(cpu) ?? cpu.interrupts.readTpr(cpu.index),
+      );
       break;
     default:
       return ud(cpu);

@@ -142,6 +142,7 @@ export function deliverEvent(
     const outcome = throughIdt(cpu, event);
     if (outcome === Outcome.Done) {
       delivered(cpu, event, load, rip, cpl);
+      cpu.virtualization?.eventDelivered?.(cpu, rip);
       return event === first;
     }
     if (outcome === Outcome.Stage2) {

@@ -1,7 +1,7 @@
 /**
  * Event delivery in protected mode outside IA-32e mode (SDM 3A §6.12; SDM 2A
  * INT n): 16- and 32-bit interrupt and trap gates, stack switch through the
- * TSS, task gates.
+ * TSS, task gates, events from virtual-8086 mode.
  */
 import { Vector } from "../../arch/exceptions.ts";
 import { Rflags, SegmentRights as R } from "../../arch/flags.ts";
@@ -28,6 +28,7 @@ import {
 } from "./descriptors.ts";
 import { Stack } from "./stack.ts";
 import { TaskSource, taskSwitch } from "./task.ts";
+import { leaveVirtual8086 } from "./virtual8086.ts";
 
 /** A stack that the TSS names for an inner privilege level. */
 export interface InnerStack {
@@ -115,8 +116,10 @@ export function deliverProtected(
   const codeError = selectorError(selector) | ext;
   if (!isCode(a) || dplOf(a) > v.cpl) return v.raise(Vector.GP, codeError);
   if (!isPresent(a)) return v.raise(Vector.NP, codeError);
-  if (virtual8086(v)) {
-    cpu.notModelled("interrupt from virtual-8086 mode", "SDM 3A §20.3");
+  const from8086 = virtual8086(v);
+  // Handlers of virtual-8086 mode run at CPL 0 (SDM 3A §20.3.1).
+  if (from8086 && (isConforming(a) || dplOf(a) !== 0)) {
+    return v.raise(Vector.GP, codeError);
   }
   const inner = !isConforming(a) && dplOf(a) < v.cpl;
   const oldCpl = v.cpl;
@@ -135,6 +138,11 @@ export function deliverProtected(
     ? new Stack(cpu, next.ss, next.sp, error)
     : new Stack(cpu, v.segment(Seg.SS), v.gpr(Gpr.RSP), error);
   const frame: bigint[] = [];
+  if (from8086) {
+    for (const s of [Seg.GS, Seg.FS, Seg.DS, Seg.ES]) {
+      frame.push(BigInt(v.segSelector(s)));
+    }
+  }
   if (next) frame.push(BigInt(v.segSelector(Seg.SS)), v.gpr(Gpr.RSP));
   frame.push(
     BigInt(pushedFlags(cpu, event)),
@@ -149,6 +157,7 @@ export function deliverProtected(
       return failed(cpu);
     }
   }
+  if (from8086) leaveVirtual8086(v);
   if (next) v.setSegment(Seg.SS, next.ss);
   stack.commit();
   v.setSegment(Seg.CS, segmentOf(code, (selector & ~3) | cpl));

@@ -3,10 +3,11 @@
  * (SDM 2A–2B, APM 3, each by name). Time is virtual, randomness the machine's
  * seeded stream.
  */
-import { cpuid as cpuidLeaf, XCR0_SUPPORTED } from "../../arch/cpuid.ts";
+import { cpuid as cpuidLeaf } from "../../arch/cpuid.ts";
 import { Vector } from "../../arch/exceptions.ts";
 import { Cr0, Cr4, Rflags } from "../../arch/flags.ts";
 import { MsrSlot } from "../../arch/msr.ts";
+import { supportedXcr0 } from "../../arch/xsave.ts";
 import type { CpuContext } from "../../context.ts";
 import type { Insn } from "../../isa/insn.ts";
 import { Outcome, type OutcomeCode } from "../../isa/row.ts";
@@ -22,6 +23,7 @@ import {
   ud,
 } from "./common.ts";
 import { ARITHMETIC_FLAGS } from "../../arch/flags.ts";
+import { xinuse } from "../xsave.ts";
 import { controlWrote, XCR0_REGISTER } from "./control.ts";
 import { hostTsc, readMsr, visibleTsc } from "./msr.ts";
 import { Msr } from "../../arch/msr.ts";
@@ -38,6 +40,8 @@ export function cpuid(cpu: CpuContext): OutcomeCode {
       cpuIndex: cpu.index,
       cpuCount: cpu.layout.cpus,
       cr4: v.cr4,
+      xcr0: Number(v.quad(VCPU.xcr0)),
+      xss: Number(v.msr(MsrSlot.Xss)),
       apicEnabled: base !== undefined && (base & APIC_ENABLE) !== 0n,
       longMode: longModeActive(v) && in64(v),
       virtualization: cpu.virtualization !== undefined,
@@ -120,13 +124,14 @@ export function rdpru(cpu: CpuContext): OutcomeCode {
   return Outcome.Done;
 }
 
-/** XGETBV. */
+/** XGETBV: XCR0, or with ECX = 1 its components in use (SDM 2D XGETBV). */
 export function xgetbv(cpu: CpuContext): OutcomeCode {
   const { v } = cpu;
   if (!(v.cr4 & Cr4.OSXSAVE)) return ud(cpu);
   const index = v.gpr32(Gpr.RCX);
   if (index > 1 || (index === 1 && !cpu.model.has("xgetbv1"))) return gp(cpu);
-  const value = v.quad(VCPU.xcr0);
+  const xcr0 = v.quad(VCPU.xcr0);
+  const value = index === 1 ? xcr0 & BigInt(xinuse(cpu)) : xcr0;
   v.setGpr(Gpr.RAX, value & MASK32);
   v.setGpr(Gpr.RDX, value >> 32n);
   return Outcome.Done;
@@ -140,12 +145,20 @@ export function checkXsetbv(cpu: CpuContext): number | undefined {
   return v.gpr32(Gpr.RCX);
 }
 
-/** XSETBV: x87 must stay on, SSE only with what the model has (SDM 1 §13.3). */
-export function xsetbv(cpu: CpuContext): OutcomeCode {
+/** EDX:EAX where XSETBV may write it: x87 on, only what the model has (SDM 1 §13.3). */
+export function xsetbvValue(cpu: CpuContext): bigint | undefined {
   const { v } = cpu;
   const value = BigInt(v.gpr32(Gpr.RDX)) << 32n | BigInt(v.gpr32(Gpr.RAX));
-  if (v.gpr32(Gpr.RCX) !== 0) return gp(cpu);
-  if (!(value & 1n) || value & ~BigInt(XCR0_SUPPORTED)) return gp(cpu);
+  const refused = v.gpr32(Gpr.RCX) !== 0 || !(value & 1n) ||
+    (value & ~BigInt(supportedXcr0(cpu.model))) !== 0n;
+  return refused ? undefined : value;
+}
+
+/** XSETBV. */
+export function xsetbv(cpu: CpuContext): OutcomeCode {
+  const { v } = cpu;
+  const value = xsetbvValue(cpu);
+  if (value === undefined) return gp(cpu);
   const old = v.quad(VCPU.xcr0);
   v.setQuad(VCPU.xcr0, value);
   controlWrote(cpu, XCR0_REGISTER, old, value);

@@ -8,9 +8,10 @@ import type { CpuContext } from "../../context.ts";
 import type { Insn } from "../../isa/insn.ts";
 import { Outcome, type OutcomeCode } from "../../isa/row.ts";
 import { GuestMode } from "../../layout.ts";
-import { iopl, virtual8086 } from "./common.ts";
+import { failed, gp, virtual8086 } from "./common.ts";
 import { deliverEvent } from "./delivery.ts";
 import { EventType } from "./events.ts";
+import { redirection, toProgram } from "./virtual8086.ts";
 
 /**
  * Delivers; `Completed` when the event itself arrived, `Exit` when it turned
@@ -49,10 +50,13 @@ function intercepted(
 /** INT n. */
 export function int(cpu: CpuContext, insn: Insn): OutcomeCode {
   const { v } = cpu;
-  if (virtual8086(v) && iopl(v) < 3) {
-    return cpu.notModelled("INT n in virtual-8086 mode", "SDM 3A §20.3");
-  }
   const vector = Number(insn.operands[0].imm & 0xffn);
+  if (virtual8086(v)) {
+    const to = redirection(cpu, vector);
+    if (to === "refused") return gp(cpu);
+    if (to === "faulted") return failed(cpu);
+    if (to === "program") return toProgram(cpu, vector);
+  }
   return software(cpu, insn, vector, EventType.SoftwareInterrupt);
 }
 

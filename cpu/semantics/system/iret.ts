@@ -1,6 +1,6 @@
 /**
  * IRET, IRETD and IRETQ (SDM 2A IRET): real mode, same and outer privilege,
- * nested task, IA-32e mode. Return to virtual-8086 mode is not modelled.
+ * nested task, IA-32e mode, and by virtual8086.ts virtual-8086 mode.
  */
 import { Rflags, SegmentRights as R } from "../../arch/flags.ts";
 import type { CpuContext } from "../../context.ts";
@@ -31,6 +31,7 @@ import {
 } from "./far.ts";
 import { Stack } from "./stack.ts";
 import { TaskSource, taskSwitch } from "./task.ts";
+import { enterVirtual8086, iretInside } from "./virtual8086.ts";
 
 const STATUS = Rflags.CF | Rflags.PF | Rflags.AF | Rflags.ZF | Rflags.SF |
   Rflags.TF | Rflags.DF | Rflags.OF | Rflags.NT;
@@ -93,9 +94,7 @@ export function iret(cpu: CpuContext, insn: Insn): OutcomeCode {
     v.interruptibility &= ~Interruptibility.ByNmi;
   }
   const bits = insn.operandSize;
-  if (virtual8086(v)) {
-    return cpu.notModelled("IRET in virtual-8086 mode", "SDM 3A §20.2");
-  }
+  if (virtual8086(v)) return iretInside(cpu, bits);
   if (!protectedMode(v)) return realIret(cpu, bits);
   const long = longModeActive(v);
   if (v.rflags & Rflags.NT) return long ? gp(cpu) : nestedTask(cpu);
@@ -112,7 +111,7 @@ export function iret(cpu: CpuContext, insn: Insn): OutcomeCode {
   stack.drop(3 * bytes);
   const image = Number(flags & 0xffff_ffffn);
   if (!long && bits === 32 && (image & Rflags.VM) && v.cpl === 0) {
-    return cpu.notModelled("return to virtual-8086 mode", "SDM 3A §20.3");
+    return enterVirtual8086(cpu, stack, rip, Number(cs & 0xffffn), image);
   }
   const selector = Number(cs & 0xffffn);
   const d = returnCode(cpu, selector);

@@ -18,6 +18,7 @@ import { MsrWrote } from "../../facts.ts";
 import { Outcome, type OutcomeCode } from "../../isa/row.ts";
 import { Gpr, GuestMode, Seg } from "../../layout.ts";
 import { canonicalBase, gp, MASK32, MASK64 } from "./common.ts";
+import { Control } from "../../port.ts";
 import { setEfer } from "./control.ts";
 
 /** TSC without a guest's offset: virtual time plus adjustment. */
@@ -101,9 +102,11 @@ function writeSpecial(
     case MsrSpecial.Tsc:
       // SDM 3B §17.17.3: writing the TSC moves IA32_TSC_ADJUST alike.
       v.setMsr(MsrSlot.TscAdjust, (value - BigInt(cpu.time())) & MASK64);
+      cpu.interrupts.tscChanged?.(cpu.index);
       return true;
     case MsrSpecial.TscAdjust:
       v.setMsr(info.slot, value);
+      cpu.interrupts.tscChanged?.(cpu.index);
       return true;
     case MsrSpecial.Efer:
       return writeEfer(cpu, value);
@@ -125,6 +128,13 @@ function writeSpecial(
       if (v.msr(info.slot) & FEATURE_CONTROL_LOCK) return false;
       v.setMsr(info.slot, value);
       return true;
+    case MsrSpecial.ProtectionKeys: {
+      const old = Number(v.msr(info.slot));
+      v.setMsr(info.slot, value);
+      const keys = Control.ProtectionKeys;
+      cpu.translator.controlChanged(cpu, keys, old, Number(value));
+      return true;
+    }
     case MsrSpecial.Performance:
       if (cpu.model.has("hypervisor")) return true;
       if (info.index < PERF_COUNTERS && value & PERF_EVENT_ENABLE) {
@@ -155,6 +165,7 @@ function writeEfer(cpu: CpuContext, value: bigint): boolean {
   const next = Number(value & MASK32);
   if (value >> 32n || next & ~eferDefined(cpu)) return false;
   if (((next ^ v.efer) & Efer.LME) && (v.cr0 & Cr0.PG)) return false;
+  if (cpu.virtualization?.eferRefused?.(cpu, next)) return false;
   setEfer(cpu, (next & ~Efer.LMA) | (v.efer & Efer.LMA));
   return true;
 }

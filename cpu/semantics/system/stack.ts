@@ -109,18 +109,18 @@ export class Stack {
 
   private place(offset: bigint, bytes: number): bigint | undefined {
     const { cpu, ss } = this;
-    const last = offset + BigInt(bytes - 1);
     if (ss === undefined) {
-      if (
-        !cpu.access.canonical(offset) || !cpu.access.canonical(last & MASK64)
-      ) {
+      const first = cpu.access.untagged(offset);
+      const end = (first + BigInt(bytes - 1)) & MASK64;
+      if (!cpu.access.canonical(first) || !cpu.access.canonical(end)) {
         return refuse(cpu, Vector.SS, this.errorCode);
       }
-      return offset;
+      return first;
     }
     if (ss.attributes & R.Unusable) {
       return refuse(cpu, Vector.SS, this.errorCode);
     }
+    const last = offset + BigInt(bytes - 1);
     const limit = BigInt(ss.limit);
     const expandDown = (ss.attributes & R.ExpandDownConforming) !== 0;
     const top = ss.attributes & R.DefaultBig ? MASK32 : MASK16;

@@ -1,5 +1,5 @@
 /**
- * Hardware task switch with 32-bit TSSs (SDM 3A §7.3; SDM 2A CALL, JMP, IRET,
+ * Hardware task switch with 16- and 32-bit TSSs (SDM 3A §7.3, §7.6; SDM 2A CALL, JMP, IRET,
  * INT n "TASK-…"). Until the new TSS is read whole, faults belong to the old
  * task; afterwards (step 11 on) they belong to the new one.
  */
@@ -13,9 +13,11 @@ import type { Vcpu } from "../../vcpu.ts";
 import {
   failed,
   longModeActive,
+  MASK16,
   MASK32,
   readSystem,
   refuse,
+  virtual8086,
   writeSystem,
 } from "./common.ts";
 import {
@@ -30,6 +32,7 @@ import {
   isSystem,
   isWritableData,
   limitOf,
+  loadVirtual8086,
   markAccessed,
   nullSegment,
   segmentOf,
@@ -55,18 +58,61 @@ export interface TaskSwitch {
   readonly errorCode: number;
 }
 
-/** 32-bit TSS (SDM 3A figure 7-2). */
-const TSS = {
-  link: 0x00,
+/** Where a TSS of one kind has its dynamic fields; -1: it has none. */
+interface TssFormat {
+  readonly available: number;
+  readonly busy: number;
+  readonly minLimit: number;
+  /** Bytes of a general register, EIP and EFLAGS. */
+  readonly width: 2 | 4;
+  readonly cr3: number;
+  readonly ip: number;
+  readonly flags: number;
+  readonly gpr: number;
+  readonly segments: number;
+  /** Bytes from one selector to the next. */
+  readonly stride: 2 | 4;
+  /** Selectors: ES CS SS DS, and FS GS where they exist. */
+  readonly count: 4 | 6;
+  readonly ldt: number;
+  readonly trap: number;
+}
+
+/** SDM 3A figure 7-2. */
+const TSS32: TssFormat = {
+  available: SystemType.Tss32,
+  busy: SystemType.Tss32Busy,
+  minLimit: 0x67,
+  width: 4,
   cr3: 0x1c,
-  eip: 0x20,
-  eflags: 0x24,
+  ip: 0x20,
+  flags: 0x24,
   gpr: 0x28,
   segments: 0x48,
+  stride: 4,
+  count: 6,
   ldt: 0x60,
   trap: 0x64,
-} as const;
-const TSS_MIN_LIMIT = 0x67;
+};
+/** SDM 3A figure 7-10. */
+const TSS16: TssFormat = {
+  available: SystemType.Tss16,
+  busy: SystemType.Tss16Busy,
+  minLimit: 0x2b,
+  width: 2,
+  cr3: -1,
+  ip: 0x0e,
+  flags: 0x10,
+  gpr: 0x12,
+  segments: 0x22,
+  stride: 2,
+  count: 4,
+  ldt: 0x2a,
+  trap: -1,
+};
+/** The format that a TSS descriptor or TR names. */
+const formatOf = (attributes: number): TssFormat =>
+  attributes & 8 ? TSS32 : TSS16;
 const DR7_LOCAL = 0x155n;
 const DR6_BT = 1 << 15;
 const EFLAGS_WRITABLE = 0x3f7fd5;
@@ -85,16 +131,13 @@ function tssDescriptor(
   const d = fetchDescriptor(cpu, selector, vector, ext);
   if (d === undefined) return undefined;
   const type = d.attributes & R.TypeMask;
-  const wanted = iret ? SystemType.Tss32Busy : SystemType.Tss32;
-  const narrow = iret ? SystemType.Tss16Busy : SystemType.Tss16;
-  if (!isSystem(d.attributes) || (type !== wanted && type !== narrow)) {
+  const format = formatOf(d.attributes);
+  const wanted = iret ? format.busy : format.available;
+  if (!isSystem(d.attributes) || type !== wanted) {
     return refuse(cpu, vector, error);
   }
   if (!isPresent(d.attributes)) return refuse(cpu, Vector.NP, error);
-  if (type === narrow) {
-    cpu.notModelled("task switch to a 16-bit TSS", "SDM 3A §7.6");
-  }
-  if (limitOf(d) < TSS_MIN_LIMIT) return refuse(cpu, Vector.TS, error);
+  if (limitOf(d) < format.minLimit) return refuse(cpu, Vector.TS, error);
   return d;
 }
 
@@ -107,19 +150,23 @@ function setBusy(cpu: CpuContext, d: Descriptor, busy: boolean): OutcomeCode {
 /** Saves the old task's dynamic fields. The TSS was probed: nothing can fault. */
 function save(cpu: CpuContext, base: bigint, how: TaskSwitch, flags: number) {
   const { v } = cpu;
-  const put = (at: number, value: bigint, bytes = 4): void => {
-    writeSystem(cpu, base + BigInt(at), bytes, value);
+  const f = formatOf(v.segAttributes(Seg.TR));
+  const mask = f.width === 4 ? MASK32 : MASK16;
+  const put = (at: number, value: bigint, bytes: number = f.width): void => {
+    writeSystem(cpu, base + BigInt(at), bytes, value & mask);
   };
-  put(TSS.eip, how.returnRip & MASK32);
-  put(TSS.eflags, BigInt(flags >>> 0));
-  for (let i = 0; i < 8; i++) put(TSS.gpr + i * 4, BigInt(v.gpr32(i)));
-  for (let s = 0; s < 6; s++) {
-    put(TSS.segments + s * 4, BigInt(v.segSelector(s)), 2);
+  put(f.ip, how.returnRip);
+  put(f.flags, BigInt(flags >>> 0));
+  for (let i = 0; i < 8; i++) put(f.gpr + i * f.width, BigInt(v.gpr32(i)));
+  for (let s = 0; s < f.count; s++) {
+    put(f.segments + s * f.stride, BigInt(v.segSelector(s)), 2);
   }
 }
 
 interface NewTask {
-  readonly cr3: number;
+  readonly format: TssFormat;
+  /** undefined: a 16-bit TSS leaves CR3 alone. */
+  readonly cr3: number | undefined;
   readonly eip: bigint;
   readonly eflags: number;
   readonly gpr: readonly number[];
@@ -128,25 +175,31 @@ interface NewTask {
   readonly trap: boolean;
 }
 
-function load(cpu: CpuContext, base: bigint): NewTask | undefined {
-  const word = (at: number, bytes = 4): number => {
+function load(
+  cpu: CpuContext,
+  base: bigint,
+  f: TssFormat,
+): NewTask | undefined {
+  const word = (at: number, bytes: number = f.width): number => {
     const value = readSystem(cpu, base + BigInt(at), bytes);
     return value === undefined ? 0 : Number(value);
   };
-  if (cpu.access.probe(base, TSS_MIN_LIMIT + 1, Access.System) !== 0) {
+  if (cpu.access.probe(base, f.minLimit + 1, Access.System) !== 0) {
     return undefined;
   }
   return {
-    cr3: word(TSS.cr3),
-    eip: BigInt(word(TSS.eip)),
-    eflags: word(TSS.eflags),
-    gpr: Array.from({ length: 8 }, (_, i) => word(TSS.gpr + i * 4)),
+    format: f,
+    cr3: f.cr3 < 0 ? undefined : word(f.cr3),
+    eip: BigInt(word(f.ip)),
+    eflags: word(f.flags),
+    gpr: Array.from({ length: 8 }, (_, i) => word(f.gpr + i * f.width)),
+    // A 16-bit TSS makes FS and GS null.
     segments: Array.from(
       { length: 6 },
-      (_, i) => word(TSS.segments + i * 4, 2),
+      (_, i) => i < f.count ? word(f.segments + i * f.stride, 2) : 0,
     ),
-    ldt: word(TSS.ldt, 2),
-    trap: (word(TSS.trap, 2) & 1) !== 0,
+    ldt: word(f.ldt, 2),
+    trap: f.trap >= 0 && (word(f.trap, 2) & 1) !== 0,
   };
 }
 
@@ -168,19 +221,16 @@ export function taskSwitch(
     v.guestMode !== GuestMode.None &&
     cpu.virtualization?.interceptTaskSwitch(cpu, selector, source)
   ) return Outcome.Exit;
-  if (!(v.segAttributes(Seg.TR) & 8)) {
-    cpu.notModelled("task switch from a 16-bit TSS", "SDM 3A §7.6");
-  }
   const oldSelector = v.segSelector(Seg.TR);
   const oldBase = v.segBase(Seg.TR);
   const nextBase = baseOf(next);
   const { access } = cpu;
   // Step 4: both TSSs must be paged in before anything is written.
   const writable = Access.System | Access.Write;
-  if (access.probe(oldBase, TSS_MIN_LIMIT + 1, writable) !== 0) {
-    return failed(cpu);
-  }
-  const task = load(cpu, nextBase);
+  const oldBytes = formatOf(v.segAttributes(Seg.TR)).minLimit + 1;
+  if (access.probe(oldBase, oldBytes, writable) !== 0) return failed(cpu);
+  const format = formatOf(next.attributes);
+  const task = load(cpu, nextBase, format);
   if (task === undefined) return failed(cpu);
   const nested = source === TaskSource.Call || source === TaskSource.Gate;
   if (nested && access.probe(nextBase, 4, writable) !== 0) return failed(cpu);
@@ -200,7 +250,7 @@ export function taskSwitch(
   }
   v.setSegment(Seg.TR, {
     ...segmentOf(next, selector),
-    attributes: (next.attributes & ~R.TypeMask) | SystemType.Tss32Busy,
+    attributes: (next.attributes & ~R.TypeMask) | format.busy,
   });
   const oldCr0 = v.cr0;
   v.cr0 = (oldCr0 | Cr0.TS) >>> 0;
@@ -215,7 +265,7 @@ function enter(
   nested: boolean,
 ): OutcomeCode {
   const { v } = cpu;
-  if (v.cr0 & Cr0.PG) {
+  if (v.cr0 & Cr0.PG && task.cr3 !== undefined) {
     const old = v.cr3;
     v.cr3 = task.cr3;
     if (
@@ -225,9 +275,6 @@ function enter(
   }
   let eflags = (task.eflags & EFLAGS_WRITABLE) | Rflags.Fixed1;
   if (nested) eflags |= Rflags.NT;
-  if (eflags & Rflags.VM) {
-    cpu.notModelled("task switch to virtual-8086 mode", "SDM 3A §20.3");
-  }
   v.rflags = eflags >>> 0;
   v.rip = task.eip;
   for (let i = 0; i < 8; i++) v.setGpr32(i, task.gpr[i]);
@@ -238,7 +285,8 @@ function enter(
   if (!loadAll(cpu, task, how.ext)) return failed(cpu);
   if (how.errorCode >= 0) {
     const stack = Stack.current(cpu);
-    if (!stack.push(32, BigInt(how.errorCode))) return failed(cpu);
+    const bits = task.format.width * 8;
+    if (!stack.push(bits, BigInt(how.errorCode))) return failed(cpu);
     stack.commit();
   }
   if (v.rip > BigInt(v.segLimit(Seg.CS))) return v.raise(Vector.GP, 0);
@@ -252,6 +300,11 @@ function enter(
 function loadAll(cpu: CpuContext, task: NewTask, ext: number): boolean {
   const { v } = cpu;
   if (!loadLdt(cpu, v, task.ldt, ext)) return false;
+  if (virtual8086(v)) {
+    v.cpl = 3;
+    task.segments.forEach((s, i) => loadVirtual8086(v, i, s));
+    return true;
+  }
   // CS first: it gives the CPL by which the others are judged.
   const [es, cs, ss, ds, fs, gs] = task.segments;
   return loadCode(cpu, cs, ext) && loadStack(cpu, ss, ext) &&

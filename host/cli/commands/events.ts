@@ -129,7 +129,8 @@ class CodeListing {
     if (step === this.#step) return undefined;
     this.#step = step;
     this.timeline.seek({ step, ordinal: 0 });
-    return this.#inspector?.disassemble(0, 1)[0];
+    const inspector = this.#inspector;
+    return inspector?.disassemble(inspector.turn, 1)[0];
   }
 }
 

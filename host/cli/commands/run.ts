@@ -88,7 +88,7 @@ export const runCommand: Command = {
       {
         name: "platform",
         value: "NAME",
-        doc: `default devices: ${PLATFORMS.join(" or ")}`,
+        doc: `default devices: ${PLATFORMS.join(", ")}`,
       },
       {
         name: "seed",

@@ -1,0 +1,223 @@
+/**
+ * A Linux boot to its prompt: recorded under `inputs` on T0 side by side with
+ * QEMU's `-icount` on the same kernel, initial RAM disk and command line
+ * (claim: at most twice QEMU's time), the replay's speed against the
+ * recording's (at least 0.9), `seek` into the boot (median at most 1 s) and
+ * peak memory (at most the guest's RAM and 1 GiB).
+ *
+ * Times are CPU times of user code, start-up and loading included on both
+ * sides, in rounds that alternate. Each of our runs is a process of its own
+ * (this file, with the work and the tape as arguments), so that its start-up
+ * is paid and its peak memory is its own.
+ */
+import process from "node:process";
+import {
+  FileSink,
+  FileSource,
+  machines,
+  Recorder,
+  TapeReader,
+  tapeWriter,
+  Timeline,
+  verifyTape,
+} from "../mod.ts";
+import {
+  findLinuxGuest,
+  type LinuxGuest,
+  linuxMachine,
+  runToPrompt,
+} from "./linux_guest.ts";
+import { median } from "./recording.ts";
+
+const SEEKS = 9;
+const QEMU = "qemu-system-x86_64";
+
+/** What one process of ours measured. */
+interface Work {
+  /** Seconds of user code. */
+  readonly seconds: number;
+  /** Bytes of memory at the most. */
+  readonly peak: number;
+  readonly steps: number;
+  /** Milliseconds of each seek. */
+  readonly seeks: readonly number[];
+}
+
+/** The figures of one guest. */
+export interface LinuxFigures {
+  readonly guest: LinuxGuest;
+  readonly steps: number;
+  /** Seconds of user code, medians. */
+  readonly recorded: number;
+  readonly replayed: number;
+  /** Undefined where QEMU is not installed. */
+  readonly qemu: number | undefined;
+  /** Bytes. */
+  readonly tapeBytes: number;
+  readonly peak: number;
+  /** Milliseconds. */
+  readonly seekMedian: number;
+  readonly seekWorst: number;
+}
+
+function peakOfThisProcess(): number {
+  const status = Deno.readTextFileSync("/proc/self/status");
+  return Number(/VmHWM:\s*(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
+}
+
+function record(guest: LinuxGuest, tape: string): Partial<Work> {
+  const kernel = linuxMachine(guest);
+  const recorder = Recorder.start(kernel, tapeWriter(new FileSink(tape)), {
+    detail: "inputs",
+  });
+  const { step } = runToPrompt(kernel, guest);
+  recorder.finish();
+  return { steps: step };
+}
+
+function replay(tape: string): Partial<Work> {
+  const reader = TapeReader.open(new FileSource(tape));
+  const { status, step } = verifyTape(reader, machines.factory({ uses: [] }));
+  if (status !== 0) {
+    throw new Error(`replay the boot: it came to status ${status}, not 0`);
+  }
+  return { steps: step };
+}
+
+function seek(tape: string): Partial<Work> {
+  const reader = TapeReader.open(new FileSource(tape));
+  const time = Timeline.open(reader, machines.factory({ uses: [] }));
+  const seeks: number[] = [];
+  // Scattered over the run: multiples of the golden ratio. The first is not
+  // counted: it makes the machine and its code.
+  for (let i = 0; i <= SEEKS; i++) {
+    const step = Math.floor(time.end * ((0.5 + i * 0.6180339887) % 1));
+    const started = performance.now();
+    time.seek({ step, ordinal: 0 });
+    if (i > 0) seeks.push(performance.now() - started);
+  }
+  return { steps: time.end, seeks };
+}
+
+/** Runs `work` in a process of its own. */
+function inProcess(work: string, tape: string, folder: string): Work {
+  const config = new URL("../deno.json", import.meta.url).pathname;
+  const { code, stdout } = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "-A", "--no-check", "--config", config],
+      ...[import.meta.filename!, work, tape, folder],
+    ],
+    stderr: "inherit",
+  }).outputSync();
+  if (code !== 0) throw new Error(`measure ${work}: exit code ${code}`);
+  return JSON.parse(new TextDecoder().decode(stdout)) as Work;
+}
+
+/** @returns seconds of user time up to the prompt; undefined without QEMU */
+function qemuBoot(guest: LinuxGuest): number | undefined {
+  // `read` takes the console byte by byte and ends QEMU at the prompt.
+  const script = `command -v ${QEMU} >/dev/null || exit 250
+    coproc Q { exec ${QEMU} -icount shift=0,sleep=off -no-reboot -nodefaults \
+      -display none -serial stdio -accel tcg -cpu "$CPU" -m "$MB" \
+      -kernel "$KERNEL" -initrd "$INITRD" -append "$APPEND"; }
+    pid=$Q_PID; line=
+    while IFS= read -r -N1 c <&"\${Q[0]}"; do
+      if [ "$c" = $'\\n' ]; then line=; else line="$line$c"; fi
+      if [ "$line" = "$PROMPT" ]; then break; fi
+    done
+    set -- $(cat /proc/$pid/stat); kill $pid
+    if [ "$line" != "$PROMPT" ]; then exit 1; fi
+    echo "\${14} $(getconf CLK_TCK)"`;
+  const { code, stdout } = new Deno.Command("bash", {
+    args: ["-c", script],
+    env: {
+      CPU: guest.cpu,
+      MB: String(guest.memory / 2 ** 20),
+      KERNEL: guest.kernel,
+      INITRD: guest.initrd,
+      APPEND: guest.append,
+      PROMPT: guest.prompt,
+    },
+    stderr: "null",
+  }).outputSync();
+  if (code === 250) return undefined;
+  if (code !== 0) {
+    throw new Error(`boot ${guest.kernel} on QEMU: it never showed a prompt`);
+  }
+  const [ticks, rate] = new TextDecoder().decode(stdout).trim().split(" ");
+  return Number(ticks) / Number(rate);
+}
+
+/** Measures a guest. @param folder where it was found */
+export function measureLinux(
+  guest: LinuxGuest,
+  folder: string,
+  rounds: number,
+): LinuxFigures {
+  const directory = Deno.makeTempDirSync({ prefix: "vmtape-bench-" });
+  const tape = `${directory}/boot.tape`;
+  try {
+    const recorded: Work[] = [], replayed: Work[] = [];
+    const qemu: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      if (round > 0) Deno.removeSync(tape);
+      recorded.push(inProcess("record", tape, folder));
+      const theirs = qemuBoot(guest);
+      if (theirs !== undefined) qemu.push(theirs);
+      replayed.push(inProcess("replay", tape, folder));
+    }
+    const { seeks } = inProcess("seek", tape, folder);
+    return {
+      guest,
+      steps: recorded[0].steps,
+      recorded: median(recorded.map((w) => w.seconds)),
+      replayed: median(replayed.map((w) => w.seconds)),
+      qemu: qemu.length > 0 ? median(qemu) : undefined,
+      tapeBytes: Deno.statSync(tape).size,
+      peak: Math.max(...recorded.map((w) => w.peak)),
+      seekMedian: median(seeks),
+      seekWorst: Math.max(...seeks),
+    };
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+/** The figures as lines. */
+export function linuxLines(f: LinuxFigures): string[] {
+  const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+  const ratio = f.qemu === undefined
+    ? `QEMU (${QEMU}) is not installed: not compared`
+    : `QEMU -icount ${f.qemu.toFixed(2)} s: ratio ${
+      (f.recorded / f.qemu).toFixed(2)
+    } (claim: at most 2)`;
+  return [
+    `${f.guest.kernel} to its prompt: ${f.steps} steps`,
+    `recorded in ${f.recorded.toFixed(2)} s of CPU time; ${ratio}`,
+    `replay at ${
+      (f.recorded / f.replayed).toFixed(2)
+    } of recording speed (claim: at least 0.9)`,
+    `seek ${f.seekMedian.toFixed(0)} ms at the median (claim: at most 1000), ${
+      f.seekWorst.toFixed(0)
+    } ms at worst`,
+    `peak memory ${mib(f.peak)} with ${mib(f.guest.memory)} of guest RAM ` +
+    `(claim: at most 1024 MiB more); tape ${mib(f.tapeBytes)}`,
+  ];
+}
+
+if (import.meta.main) {
+  const [work, tape, folder] = Deno.args;
+  const done = work === "record"
+    ? record(findLinuxGuest(folder)!, tape)
+    : work === "replay"
+    ? replay(tape)
+    : seek(tape);
+  const all: Work = {
+    seconds: process.cpuUsage().user / 1e6,
+    peak: peakOfThisProcess(),
+    steps: 0,
+    seeks: [],
+    ...done,
+  };
+  console.log(JSON.stringify(all));
+}
