@@ -20,7 +20,7 @@ export interface LinuxGuest {
 }
 
 /** Where folders are looked for when none is named. */
-const PLACES = ["/tmp/linux-guest", "tests/system/.cache"];
+const PLACES = ["/tmp/linux-guest"];
 
 /**
  * The guest in a folder: `vmlinux` or the first `vmlinuz*`, and the first
@@ -81,7 +81,7 @@ export function linuxMachine(guest: LinuxGuest, engine = "t0"): Kernel {
 }
 
 /**
- * Runs until the prompt stands on the console's last line.
+ * Runs until a line of the console begins with the prompt.
  * @param budget steps between looks at the console
  * @throws Error when the machine ends before
  */
@@ -90,13 +90,14 @@ export function runToPrompt(
   guest: LinuxGuest,
   budget = 1e6,
 ): StopInfo {
-  let line = "";
+  let line = "", seen = false;
   machines.serial(kernel)!.listen((byte) => {
     line = byte === 10 ? "" : line + String.fromCharCode(byte);
+    seen ||= line === guest.prompt;
   });
   for (;;) {
     const info = kernel.run({ budgetSteps: budget });
-    if (line.startsWith(guest.prompt)) return info;
+    if (seen) return info;
     if (info.kind !== "budget") {
       throw new Error(
         `boot ${guest.kernel}: the machine came to ${info.kind} at step ` +

@@ -63,10 +63,21 @@ export interface EventQuery {
 export type Query = EventQuery | ((kernel: Kernel) => boolean);
 
 /** In-memory keyframe. */
-interface Mark {
+export interface Mark {
   readonly keyframe: Keyframe;
   /** Inputs consumed before it. */
   readonly inputs: number;
+}
+/** How a timeline starts. */
+export interface TimelineOptions {
+  /** Inputs that the machine has consumed. */
+  readonly inputs?: number;
+  /** May start from the keyframes on the tape: default true. */
+  readonly tapeKeyframes?: boolean;
+  /** Of a tape still being written: how far the run went with its inputs. */
+  readonly end?: number;
+  /** States that the recording host kept, taken where nothing was queued. */
+  readonly marks?: readonly Mark[];
 }
 
 /** In-memory keyframes at most. */
@@ -91,6 +102,7 @@ export class Timeline {
   #onEvent = false;
   /** May start from the keyframes on the tape. */
   readonly #jumps: boolean;
+  readonly #known: number | undefined;
   /** Steps executed so far: what seeking cost. */
   executedSteps = 0;
 
@@ -117,10 +129,11 @@ export class Timeline {
     tape: TapeReader,
     factory: MachineFactory,
     kernel: Kernel,
-    options: { inputs?: number; tapeKeyframes?: boolean } = {},
+    options: TimelineOptions = {},
   ) {
     this.tape = tape;
     this.kernel = kernel;
+    this.#known = options.end;
     this.#factory = factory;
     this.#feeder = new Feeder(kernel, tape, options.inputs);
     this.#jumps = options.tapeKeyframes !== false &&
@@ -130,6 +143,12 @@ export class Timeline {
     this.#arrived = kernel.moment.step;
     this.#moment = { step: this.#arrived, ordinal: 0 };
     this.#mark();
+    const observers = kernel.captureObservers();
+    for (const { keyframe, inputs } of options.marks ?? []) {
+      if (keyframe.step <= this.#arrived) continue;
+      this.#marks.push({ keyframe: { ...keyframe, observers }, inputs });
+    }
+    this.#marks.sort((a, b) => a.keyframe.step - b.keyframe.step);
   }
 
   /** Where the cursor stands; the kernel has the state before that step. */
@@ -149,7 +168,7 @@ export class Timeline {
 
   /** The last step of the run. */
   get end(): number {
-    return this.tape.end.step;
+    return Math.max(this.tape.end.step, this.#known ?? 0);
   }
 
   /** Goes to `moment`, or to the end if it lies beyond. */

@@ -6,7 +6,7 @@
  * A guest hypervisor (L1) marks its guest's user code as the user's in the
  * nested page tables and switches GMET on in the VMCB: nothing at CPL 0 to 2 can
  * execute it, whatever the guest's own page tables say. Its guest (L2) tries
- * that and three other things. The run is recorded, replayed, and walked back
+ * that in two ways, and three other things. The run is recorded, replayed, and walked back
  * to the first nested page fault; a CPU without GMET shows the difference.
  */
 import {

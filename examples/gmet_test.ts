@@ -9,6 +9,7 @@ Deno.test("12: GMET stops the kernel, the tape leads back to it", () => {
   assertEquals(found.faults, [
     0x1_0000_0006n,
     0x1_0000_0011n,
+    0x1_0000_0011n,
     0x1_0000_0015n,
     0x1_0000_0011n,
     0x1_0000_0007n,
@@ -30,7 +31,7 @@ Deno.test("12: GMET stops the kernel, the tape leads back to it", () => {
   ) assertStringIncludes(printed, part);
   // Without GMET the kernel runs what the user owns, and nothing else changes.
   assertStringIncludes(found.without, "no guest mode execute trap");
-  assertStringIncludes(found.without, "its kernel ran user code: 1");
+  assertStringIncludes(found.without, "its kernel ran user code: 2");
   const faults = [...found.without.matchAll(/EXITINFO1 (\S+)/g)]
     .map(([, info]) => info);
   assertEquals(faults, [

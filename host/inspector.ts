@@ -27,6 +27,7 @@ import {
   Format,
   LEVEL_NAMES,
 } from "../plugins/mmu/formats.ts";
+import { readKallsyms } from "./loader/kallsyms.ts";
 import { SymbolTable } from "./loader/symbols.ts";
 import type {
   CodeRow,
@@ -231,14 +232,14 @@ function walkResult(walk: Walk): string {
 
 /** An {@link Inspector} of x86 machines. */
 export class HardwareInspector implements Inspector {
-  readonly #symbols: SymbolTable;
+  #symbols: SymbolTable = SymbolTable.empty;
 
   constructor(
     private readonly hardware: Hardware,
     private readonly mmu: Pick<MmuService, "explain">,
     symbols: readonly GuestSymbol[] = [],
   ) {
-    this.#symbols = new SymbolTable(symbols.map((s) => ({ size: 0, ...s })));
+    this.name(symbols);
   }
 
   get cpus(): number {
@@ -320,6 +321,14 @@ export class HardwareInspector implements Inspector {
     const end = Math.min(physical + length, ramBytes);
     if (physical >= end) return new Uint8Array(0);
     return this.hardware.physical.readBytes(physical, end - physical);
+  }
+
+  guestSymbols(): readonly GuestSymbol[] {
+    return readKallsyms(this.memory(0, this.hardware.layout.ramBytes));
+  }
+
+  name(symbols: readonly GuestSymbol[]): void {
+    this.#symbols = new SymbolTable(symbols.map((s) => ({ size: 0, ...s })));
   }
 
   #symbolAt(linear: bigint): string | undefined {

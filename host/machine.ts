@@ -32,10 +32,19 @@ import {
 } from "../plugins/decoder/api.ts";
 import { L0_RESERVE_BYTES } from "../plugins/hypervisor/api.ts";
 import { Mmu, type MmuService } from "../plugins/mmu/api.ts";
+import {
+  UartConsole,
+  type UartConsoleService,
+} from "../plugins/uart16550/api.ts";
 import { CATALOG, platformUses } from "./catalog.ts";
 import { consoleOf } from "./console.ts";
 import { HardwareInspector } from "./inspector.ts";
-import { type LoadedGuest, loadGuest, readSymbols } from "./loader/mod.ts";
+import {
+  type LoadedGuest,
+  loadGuest,
+  readSymbolFile,
+  readSymbols,
+} from "./loader/mod.ts";
 import {
   type GuestSymbol,
   type Inspector,
@@ -108,6 +117,7 @@ interface MachineRecord {
 interface Insides {
   readonly hardware: Hardware;
   readonly mmu: Late<MmuService>;
+  readonly console: Late<UartConsoleService>;
 }
 const insides = new WeakMap<Kernel, Insides>();
 
@@ -137,7 +147,11 @@ function load(
           if (guest !== undefined) boot(hardware, guest);
         },
       });
-      made = { hardware: executor.hardware, mmu: port.service(Mmu) };
+      made = {
+        hardware: executor.hardware,
+        mmu: port.service(Mmu),
+        console: port.service(UartConsole),
+      };
       return executor;
     },
   });
@@ -310,10 +324,11 @@ export const machines: Machines = {
   engines: ENGINES.map((engine) => engine.name),
   create,
   factory: (options) => (manifest) => fromManifest(manifest, options),
-  serial: consoleOf,
+  serial: (kernel) => consoleOf(kernel, insides.get(kernel)?.console.get()),
   symbols: (guest, bytes): readonly GuestSymbol[] =>
     readSymbols(guest.format, { file: guest.path ?? "guest text", bytes })
       .all,
+  symbolFile: (file, bytes) => readSymbolFile(bytes, file).all,
   inspector(kernel, symbols): Inspector | undefined {
     const inside = insides.get(kernel);
     const mmu = inside?.mmu.get();

@@ -35,6 +35,10 @@ export interface SerialPort {
   send(bytes: Uint8Array): void;
   /** Calls `handler` with each byte that the guest sends. */
   listen(handler: (byte: number) => undefined): () => void;
+  /** The last bytes that the guest sent, oldest first (a few KiB at most). */
+  tail(): Uint8Array;
+  /** Whether a byte from outside could wake a halted machine. */
+  hears(): boolean;
 }
 
 /** One register or group of flags, for display. */
@@ -88,6 +92,13 @@ export interface Inspector {
   disassemble(cpu: number, count: number, linear?: bigint): readonly CodeRow[];
   /** Bytes at a physical address; fewer where there is no memory. */
   memory(physical: number, length: number): Uint8Array;
+  /**
+   * Symbols that the guest itself holds in memory at this moment (Linux's
+   * kallsyms); none if it has none. Takes a while: it looks through all RAM.
+   */
+  guestSymbols(): readonly GuestSymbol[];
+  /** Uses these symbols from now on. */
+  name(symbols: readonly GuestSymbol[]): void;
 }
 
 /** Makes machines. */
@@ -113,6 +124,12 @@ export interface Machines {
     guest: Pick<GuestSpec, "format" | "path">,
     bytes: Uint8Array,
   ): readonly GuestSymbol[];
+  /**
+   * The symbols of a file that a user names for them: an ELF image, or text as
+   * System.map and /proc/kallsyms have it.
+   * @throws {ConfigError} saying what the file is instead
+   */
+  symbolFile(path: string, bytes: Uint8Array): readonly GuestSymbol[];
   /** Reads a kernel's CPUs; undefined if it drives no CPU of ours. */
   inspector(
     kernel: Kernel,

@@ -48,6 +48,12 @@ export interface RunWorld {
   received(): Uint8Array | undefined;
   /** Resolves when `received` or `ending` may answer something new; undefined if that can't happen. */
   more(): Promise<void> | undefined;
+  /**
+   * Asked at each step boundary where the host looks at the world: if the run
+   * shall stand still here, resolves when it shall go on.
+   * @param inputs recorded so far
+   */
+  hold?(inputs: number): Promise<void> | undefined;
   /** Whether the run shall be cut short, and why. */
   ending(): "interrupt" | "timeout" | undefined;
 }
@@ -151,7 +157,7 @@ export class Runner {
       });
     let info: StopInfo | NotModelled;
     try {
-      info = await this.#loop();
+      info = await this.#loop(recorder);
     } catch (error) {
       this.#showSerial();
       if (!(error instanceof NotModelled)) {
@@ -197,10 +203,12 @@ export class Runner {
       this.kernel.inject(event as EventToken<unknown, "input">, value);
   }
 
-  async #loop(): Promise<StopInfo> {
+  async #loop(recorder: Recorder | undefined): Promise<StopInfo> {
     const { kernel, world } = this;
     const limit = this.scenario.steps ?? Number.MAX_SAFE_INTEGER;
     for (;;) {
+      const held = world.hold?.(recorder?.inputs ?? 0);
+      if (held !== undefined) await held;
       this.#takeInputs();
       const next = this.#pending[0];
       const untilStep = Math.min(limit, next?.at ?? limit);

@@ -25,7 +25,7 @@ export interface Cadence {
 /** The cadence of real machines: keyframe work ≤ 3 % of modelled run time. */
 export const DEFAULT_CADENCE: Cadence = {
   interval: 2 ** 20,
-  digestStepsPerPage: 262_144,
+  digestStepsPerPage: 524_288,
   keyframeStepsPerPage: 524_288,
 };
 

@@ -74,11 +74,13 @@ export interface CpuModel {
   readonly maxExtendedLeaf: number;
   /** CPUID features. */
   readonly features: ReadonlySet<Feature>;
+  /** Features that the processor has though CPUID does not show them. */
+  readonly hidden: ReadonlySet<Feature>;
   /** Optional VMX capabilities. */
   readonly vmx: ReadonlySet<VmxFeature>;
   /** VMCS revision identifier, bits 30:0 of IA32_VMX_BASIC. */
   readonly vmcsRevision: number;
-  /** Whether CPUID shows the feature. */
+  /** Whether the processor has the feature: shown by CPUID, or hidden. */
   has(feature: Feature): boolean;
   /** Whether the optional VMX capability is there. */
   hasVmx(feature: VmxFeature): boolean;
@@ -153,6 +155,7 @@ interface ModelData {
   readonly maxLeaf: number;
   readonly maxExtendedLeaf: number;
   readonly features: readonly Feature[];
+  readonly hidden?: readonly Feature[];
   readonly vmx: readonly VmxFeature[];
 }
 
@@ -244,7 +247,8 @@ export const CPU_MODELS: Readonly<Record<string, ModelData>> = {
     features: modelled(BASE, ZEN1, ZEN3),
     vmx: [],
   },
-  // The ten features with which Linux still boots, and no more.
+  // The ten features with which Linux still boots, and no more. It uses RDTSC
+  // and CR4.PGE unasked, which every processor with long mode has.
   "minimal": {
     vendor: "GenuineIntel",
     family: 6,
@@ -256,6 +260,7 @@ export const CPU_MODELS: Readonly<Record<string, ModelData>> = {
     maxExtendedLeaf: 0x80000008,
     features: words<Feature>(`
       fpu msr pae cx8 cmov fxsr sse sse2 syscall lm`),
+    hidden: ["tsc", "de", "pse", "mce", "pge", "mmx"],
     vmx: [],
   },
   "max-amd": {
@@ -328,8 +333,9 @@ function hint(word: string, known: readonly string[]): string {
 const isFeature = (s: string): s is Feature => Object.hasOwn(FEATURES, s);
 const isVmx = (s: string): s is VmxFeature => Object.hasOwn(VMX_FEATURES, s);
 
-interface Draft extends Omit<ModelData, "features" | "vmx"> {
+interface Draft extends Omit<ModelData, "features" | "hidden" | "vmx"> {
   features: Set<Feature>;
+  hidden: Set<Feature>;
   vmx: Set<VmxFeature>;
 }
 
@@ -355,6 +361,7 @@ function applyFlag(
   }
   if (!on) {
     draft.features.delete(name);
+    draft.hidden.delete(name);
     for (const [dependent, needs] of Object.entries(NEEDS)) {
       if (needs?.includes(name)) draft.features.delete(dependent as Feature);
     }
@@ -438,6 +445,7 @@ export function parseModel(spec: string): CpuModel {
   let draft: Draft = {
     ...data,
     features: new Set(data.features),
+    hidden: new Set(data.hidden),
     vmx: new Set(data.vmx),
   };
   for (const word of rest) {
@@ -455,7 +463,7 @@ export function parseModel(spec: string): CpuModel {
       );
     }
   }
-  const { features, vmx } = draft;
+  const { features, hidden, vmx } = draft;
   if (!features.has("vmx")) vmx.clear();
   return {
     ...draft,
@@ -464,7 +472,8 @@ export function parseModel(spec: string): CpuModel {
     features,
     vmx,
     vmcsRevision: 0x564d5400 >>> 1,
-    has: (f) => features.has(f),
+    hidden,
+    has: (f) => features.has(f) || hidden.has(f),
     hasVmx: (f) => vmx.has(f),
   };
 }

@@ -40,7 +40,7 @@ Deno.test("the models differ where the design says so", () => {
   assertEquals(parseModel("max-intel,-la57").linearAddressBits, 48);
 });
 
-Deno.test("each feature bit appears in its leaf exactly when the model has it", () => {
+Deno.test("each feature bit appears in its leaf exactly when the model shows it", () => {
   const leaves: Feature[] = Object.keys(FEATURES) as Feature[];
   for (const name of Object.keys(CPU_MODELS)) {
     const model = parseModel(name);
@@ -54,7 +54,11 @@ Deno.test("each feature bit appears in its leaf exactly when the model has it", 
       }
       if (at.leaf === 0xd || f === "ht") continue;
       const got = cpuid(model, STATE, at.leaf, at.subleaf)[at.register];
-      assertEquals((got >>> at.bit) & 1, model.has(f) ? 1 : 0, `${name} ${f}`);
+      assertEquals(
+        (got >>> at.bit) & 1,
+        model.features.has(f) ? 1 : 0,
+        `${name} ${f}`,
+      );
     }
   }
 });
@@ -98,6 +102,20 @@ Deno.test("bits that follow the machine: APIC, SYSCALL, VMX, OSXSAVE, limits", (
   const amd = parseModel("qemu64");
   assertEquals(cpuid(amd, STATE, 0x40000000, 0), [0, 0, 0, 0]);
   assertEquals(cpuid(amd, STATE, 0x80000002, 0)[0] & 0xff, 0x76);
+});
+
+Deno.test("minimal shows ten features and has what long mode brings", () => {
+  const m = parseModel("minimal");
+  assertEquals(m.features.size, 10);
+  assert(m.has("tsc") && m.has("pge"));
+  assert(!m.has("nx") && !m.has("apic"));
+  assert(!parseModel("minimal,-tsc").has("tsc"));
+  for (const name of Object.keys(CPU_MODELS)) {
+    const { features, hidden } = parseModel(name);
+    for (const f of hidden) {
+      assert(!features.has(f) && MODELLED_FEATURES.has(f), `${name} ${f}`);
+    }
+  }
 });
 
 Deno.test("flags and settings", () => {

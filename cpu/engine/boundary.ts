@@ -245,7 +245,9 @@ export function boundary(cpu: CpuContext): BoundaryCode {
   if (v.activity === ActivityState.Hlt) return Boundary.Idle;
   if (
     (v.word(DR7) & 0xff) !== 0 && !held && !(v.rflags & Rflags.RF) &&
-    !(shadow & Interruptibility.ByMovSs)
+    // MOV SS holds instruction breakpoints on Intel's processors only.
+    (!(shadow & Interruptibility.ByMovSs) ||
+      cpu.model.vendor === "AuthenticAMD")
   ) {
     const met = instructionBreakpoints(cpu);
     if (met !== 0) {

@@ -181,6 +181,28 @@ describe("machine loop", () => {
     assertEquals(m.v.dr(6) & 0x2000n, 0x2000n);
   });
 
+  it("MOV SS holds an instruction breakpoint on Intel's models only", () => {
+    for (const model of ["max-intel", "max-amd"]) {
+      const m = new TestMachine(
+        `
+        lea rax, [target]
+        mov dr0, rax
+        mov eax, 0x402
+        mov dr7, rax
+        mov ax, ss
+        mov ss, ax
+      target: nop
+        hlt
+      db: mov ebx, 1
+        hlt`,
+        { model },
+      );
+      setGate(m.hardware, 1, m.at("db"));
+      m.run();
+      assertEquals(m.v.gpr(Gpr.RBX), model === "max-amd" ? 1n : 0n, model);
+    }
+  });
+
   it("BTF: TF traps after taken branches only, and ends with #DB", () => {
     for (
       const code of [

@@ -280,8 +280,8 @@ to_user:                        ; at RCX
 
 ; The script, a routine a line.
 script:
-  dq touch_lazy, user_works, call_user, user_jumps, call_data, patch_kernel
-  dq user_works, finish
+  dq touch_lazy, user_works, call_user, call_alias, user_jumps, call_data
+  dq patch_kernel, user_works, finish
 touch_lazy:                     ; 1_00000006: absent, and L1 maps it
   mov dword [LAZY], 1
   jmp dispatch
@@ -289,6 +289,10 @@ user_works:                     ; allowed: U = 1 for CPL 3
   mov ecx, user_entry
   jmp to_user
 call_user:                      ; 1_00000011: CPL 0 may not execute U = 1
+  call user_routine
+  inc qword [hijacked]
+  jmp dispatch
+call_alias:                     ; the same: L2's own U/S has no say
   call user_routine-USER+ALIAS
   inc qword [hijacked]
   jmp dispatch

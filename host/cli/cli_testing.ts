@@ -16,13 +16,38 @@ import {
   ToySerialSent,
 } from "../../tests/toy/mod.ts";
 import type { Inspector, Machines } from "../machines.ts";
-import type { Io } from "./io.ts";
+import type { Io, Keys } from "./io.ts";
 import { main } from "./main.ts";
+
+/** A keyboard that a test presses; knows whether the terminal is raw. */
+export class TestKeys implements Keys {
+  raw = false;
+  /** How often it was made raw. */
+  opened = 0;
+  #handler: (bytes: Uint8Array) => void = () => {};
+
+  open(handler: (bytes: Uint8Array) => void): () => void {
+    this.raw = true;
+    this.opened++;
+    this.#handler = handler;
+    return () => void (this.raw = false);
+  }
+
+  /** Types: `^]` and so on are control keys. */
+  press(text: string): void {
+    const bytes = text.replace(
+      /\^([@-_])/g,
+      (_, key: string) => String.fromCharCode(key.charCodeAt(0) & 0x1f),
+    );
+    this.#handler(new TextEncoder().encode(bytes));
+  }
+}
 
 /** An Io that keeps what is written. */
 export class TestIo implements Io {
   readonly isTerminal = { out: false, err: false };
   piped: AsyncIterable<Uint8Array> | undefined;
+  keys: TestKeys | undefined;
   /** Called at each look at the world; may press Ctrl-C. */
   onBreathe: (pressInterrupt: () => void) => void = () => {};
   /** Milliseconds that pass at each look at the clock. */
@@ -110,6 +135,8 @@ function toyInspector(kernel: Kernel): Inspector {
       });
     },
     memory,
+    guestSymbols: () => [],
+    name: () => {},
   };
 }
 
@@ -157,8 +184,11 @@ export function toyMachines(catalog: readonly Plugin[] = []): Machines {
           ToySerialSent as EventToken<{ readonly byte: number }>,
           ({ byte }) => handler(byte),
         ),
+      tail: () => new Uint8Array(0),
+      hears: () => true,
     }),
     symbols: () => [],
+    symbolFile: () => [],
     inspector: toyInspector,
   };
 }

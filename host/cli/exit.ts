@@ -42,7 +42,7 @@ export const RUN_STATUSES: readonly (readonly [string, string])[] = [
   ["8", "internal error"],
   ["10", "an expectation of the scenario was not met"],
   ["124", "cut by --timeout"],
-  ["130", "Ctrl-C"],
+  ["130", "Ctrl-C, or left by the escape key and q"],
 ];
 
 /** Statuses of the tape commands, for their help. */

@@ -6,6 +6,16 @@
  */
 import { messageOf } from "../../core/errors.ts";
 
+/** The keys of a terminal. */
+export interface Keys {
+  /**
+   * Makes the terminal raw: each key comes as its bytes, Ctrl-C too, and
+   * nothing is echoed. @returns what gives the terminal back as it was; may be
+   * called twice
+   */
+  open(handler: (bytes: Uint8Array) => void): () => void;
+}
+
 /** The world as a command sees it. */
 export interface Io {
   /** Writes results: text, or a guest's raw bytes. */
@@ -18,6 +28,8 @@ export interface Io {
   readonly isTerminal: { readonly out: boolean; readonly err: boolean };
   /** Bytes piped into standard input; undefined at a terminal. */
   readonly piped: AsyncIterable<Uint8Array> | undefined;
+  /** The terminal's keys, if a person sits at both ends: input and output. */
+  readonly keys: Keys | undefined;
   /** Calls `handler` at each Ctrl-C or SIGTERM; answers what ends that. */
   onInterrupt(handler: () => void): () => void;
   /** Milliseconds of a clock that only goes forward. */
@@ -35,6 +47,40 @@ function writeAll(
   for (let at = 0; at < data.length;) {
     at += stream.writeSync(data.subarray(at));
   }
+}
+
+/** The process's terminal. It is given back even if nobody asks for it. */
+function terminalKeys(): Keys {
+  return {
+    open(handler) {
+      Deno.stdin.setRaw(true);
+      let open = true;
+      const restore = (): void => {
+        if (!open) return;
+        open = false;
+        globalThis.removeEventListener("unload", restore);
+        try {
+          Deno.stdin.setRaw(false);
+        } catch {
+          // the terminal is gone
+        }
+      };
+      globalThis.addEventListener("unload", restore);
+      void (async () => {
+        const buffer = new Uint8Array(4096);
+        try {
+          while (open) {
+            const length = await Deno.stdin.read(buffer);
+            if (length === null) break;
+            if (open) handler(buffer.slice(0, length));
+          }
+        } catch {
+          // a terminal that went away types nothing any more
+        }
+      })();
+      return restore;
+    },
+  };
 }
 
 /**
@@ -78,6 +124,9 @@ export function realIo(): Io {
       err: Deno.stderr.isTerminal(),
     },
     piped: Deno.stdin.isTerminal() ? undefined : Deno.stdin.readable,
+    keys: Deno.stdin.isTerminal() && Deno.stdout.isTerminal()
+      ? terminalKeys()
+      : undefined,
     onInterrupt(handler) {
       const signals: Deno.Signal[] = Deno.build.os === "windows"
         ? ["SIGINT"]

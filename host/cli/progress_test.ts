@@ -17,6 +17,7 @@ class Screen {
       err: (text) => void (this.text += text),
       isTerminal: this.terminal,
       piped: undefined,
+      keys: undefined,
       onInterrupt: () => () => {},
       now: () => this.time,
       breathe: () => Promise.resolve(),

@@ -1,7 +1,7 @@
 /**
- * The guest's symbols for a tape: out of the image named with --symbols, or
- * out of the image that was recorded, if it still lies where it lay and is
- * the same (its SHA-256 is on the tape).
+ * The guest's symbols for a tape: out of the file named with --symbols, out of
+ * the image that was recorded, if it still lies where it lay and is the same
+ * (its SHA-256 is on the tape), or out of the guest's memory (Linux).
  * Invariant: symbols of another image are never shown without being asked for.
  */
 import { toHex } from "../../core/bytes.ts";
@@ -9,10 +9,38 @@ import { ConfigError } from "../../core/errors.ts";
 import { sha256 } from "../../core/keyframe.ts";
 import type { TapeReader } from "../../core/tape/reader.ts";
 import { readHostInfo } from "../host_info.ts";
-import type { GuestSymbol } from "../machines.ts";
+import type { Timeline } from "../../core/timeline.ts";
+import type { GuestSymbol, Inspector } from "../machines.ts";
 import { fileProblem } from "../scenario/files.ts";
-import type { Arguments } from "./args.ts";
+import type { Arguments, OptionSpec } from "./args.ts";
 import { type Context, urlOf } from "./command.ts";
+
+/** The option that names them. */
+export const SYMBOLS_OPTION: OptionSpec = {
+  name: "symbols",
+  value: "FILE",
+  doc:
+    "take names from an ELF image, System.map or kallsyms (default: the image's own, or what Linux holds in memory)",
+};
+
+/** A machine to look into, with the names that can be found for its code. */
+export function namedInspector(
+  timeline: Timeline,
+  args: Arguments,
+  context: Context,
+): Inspector | undefined {
+  const symbols = symbolsOf(timeline.tape, args, context);
+  const inspector = context.machines.inspector(timeline.kernel, symbols);
+  if (inspector !== undefined && symbols.length === 0) nameItself(inspector);
+  return inspector;
+}
+
+/** Names code by what the guest holds in memory now. @returns whether it has that */
+export function nameItself(inspector: Inspector): boolean {
+  const symbols = inspector.guestSymbols();
+  if (symbols.length > 0) inspector.name(symbols);
+  return symbols.length > 0;
+}
 
 /** Symbols for disassembly, as many as can be found. */
 export function symbolsOf(
@@ -24,11 +52,12 @@ export function symbolsOf(
   const asked = args.text("symbols");
   if (asked !== undefined) {
     try {
-      return machines.symbols(
-        { format: "image", path: asked },
+      return machines.symbolFile(
+        asked,
         Deno.readFileSync(urlOf(asked, context)),
       );
     } catch (error) {
+      if (error instanceof ConfigError) throw error;
       throw new ConfigError(
         `read symbols of ${asked}: ${fileProblem(error)}`,
         error,

@@ -1,12 +1,13 @@
 /**
- * The world of `vmtape run`: the guest's bytes go to standard output, piped
- * standard input and Ctrl-C come in, a clock ends it.
+ * The world of `vmtape run`: the guest's bytes go to standard output; piped
+ * standard input or a terminal's keys, and Ctrl-C, come in; a clock ends it.
  * Invariant: only `received` and `ending` bring something from outside into
  * the machine, and the runner records what they bring.
  */
 import type { RunWorld } from "../runner.ts";
 import type { Arguments } from "./args.ts";
 import type { Context } from "./command.ts";
+import type { Interactive } from "./interactive.ts";
 import { type Progress, scaled } from "./progress.ts";
 
 /** The terminal, pipes, signals and clock around a run. */
@@ -20,11 +21,13 @@ export class TerminalWorld implements RunWorld {
   #chunks: Uint8Array[] = [];
   #open: boolean;
 
+  /** @param person who sits at the terminal, if somebody does */
   constructor(
     args: Arguments,
     context: Context,
     private readonly line: Progress,
     timeoutSeconds: number | undefined,
+    private readonly person: Interactive | undefined,
   ) {
     this.#io = context.io;
     this.#json = args.has("json");
@@ -37,6 +40,11 @@ export class TerminalWorld implements RunWorld {
     });
     this.#open = this.#io.piped !== undefined;
     if (this.#io.piped !== undefined) void this.#read(this.#io.piped);
+  }
+
+  /** Takes the terminal's keys, if a person sits there. */
+  takeTerminal(): void {
+    this.person?.open(() => this.#wake?.());
   }
 
   async #read(piped: AsyncIterable<Uint8Array>): Promise<void> {
@@ -75,6 +83,7 @@ export class TerminalWorld implements RunWorld {
   }
 
   received(): Uint8Array | undefined {
+    if (this.person !== undefined) return this.person.typed();
     if (this.#chunks.length === 0) return undefined;
     const all = new Uint8Array(this.#chunks.reduce((n, c) => n + c.length, 0));
     let at = 0;
@@ -90,7 +99,29 @@ export class TerminalWorld implements RunWorld {
     if (this.#interrupts > 0 || this.#chunks.length > 0) {
       return Promise.resolve();
     }
-    if (!this.#open) return undefined;
+    if (this.person?.waiting === true) return Promise.resolve();
+    if (!this.#open && this.person?.canWake() !== true) return undefined;
+    return this.#changed();
+  }
+
+  hold(inputs: number): Promise<void> | undefined {
+    const { person } = this;
+    if (person === undefined) return undefined;
+    person.remember(inputs);
+    person.obey();
+    return person.paused ? this.#paused(person) : undefined;
+  }
+
+  async #paused(person: Interactive): Promise<void> {
+    while (person.paused && this.ending() === undefined) {
+      if (!person.waiting) await this.#changed();
+      person.obey();
+    }
+    person.goOn();
+  }
+
+  /** Resolves at a key, a signal, more of a pipe, or the deadline. */
+  #changed(): Promise<void> {
     return new Promise((resolve) => {
       const left = this.#deadline - this.#io.now();
       const timer = Number.isFinite(left)
@@ -105,12 +136,13 @@ export class TerminalWorld implements RunWorld {
   }
 
   ending(): "interrupt" | "timeout" | undefined {
-    if (this.#interrupts > 0) return "interrupt";
+    if (this.#interrupts > 0 || this.person?.left === true) return "interrupt";
     return this.#io.now() >= this.#deadline ? "timeout" : undefined;
   }
 
-  /** Lets go of signals. */
+  /** Lets go of signals and of the terminal. */
   close(): void {
     this.#forget();
+    this.person?.close();
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The view of a moment that `seek` and `back` share: where it is, registers,
- * code, page walks, memory, and the events of that step.
+ * code, page walks, memory, the console, and the events of that step.
  * Invariant: looking changes nothing: a walk sets no accessed flag and fills
  * no TLB, so the timeline goes on as if nobody had looked.
  */
@@ -19,7 +19,8 @@ import {
   UsageError,
 } from "./args.ts";
 import { type Context, grouped, printJson } from "./command.ts";
-import { symbolsOf } from "./symbols.ts";
+import { consoleText, lastLines } from "./console_text.ts";
+import { namedInspector, SYMBOLS_OPTION } from "./symbols.ts";
 
 /** Options of a view. */
 export const VIEW_OPTIONS: readonly OptionSpec[] = [
@@ -43,10 +44,16 @@ export const VIEW_OPTIONS: readonly OptionSpec[] = [
     value: "N",
     doc: "which vCPU (default: the one that has the turn)",
   },
-  { name: "symbols", value: "FILE", doc: "an ELF image to take symbols from" },
+  {
+    name: "console",
+    doc: "show what the guest had sent to its console (the last 2 KiB)",
+  },
+  SYMBOLS_OPTION,
 ];
 
 const DEFAULT_CODE_ROWS = 8;
+/** Lines of the console in the view that nobody asked more of. */
+const DEFAULT_CONSOLE_LINES = 10;
 const DUMP_LIMIT = 65_536;
 
 interface Dump {
@@ -63,15 +70,15 @@ export function showMoment(
   const { io, machines } = context;
   const { kernel, moment } = timeline;
   const asked = args.has("regs") || args.has("disasm") ||
-    args.all("walk").length > 0 || args.all("dump").length > 0;
+    args.has("console") || args.all("walk").length > 0 ||
+    args.all("dump").length > 0;
   const wants = {
     regs: args.has("regs") || !asked,
     disasm: args.has("disasm") || !asked,
   };
-  const inspector = machines.inspector(
-    kernel,
-    symbolsOf(timeline.tape, args, context),
-  );
+  const inspector = wants.disasm
+    ? namedInspector(timeline, args, context)
+    : machines.inspector(kernel);
   if (inspector === undefined && asked) {
     throw new ConfigError(
       "look into the machine: it has no CPU that this host can read",
@@ -84,6 +91,9 @@ export function showMoment(
       `--vcpu ${cpu}: the machine has ${inspector.cpus}, counted from 0`,
     );
   }
+  const sent = args.has("console") || !asked
+    ? machines.serial(kernel)?.tail()
+    : undefined;
   const view = inspector && read(inspector, cpu, wants, args);
   const time = kernel.moment.time;
   const events = timeline.events(moment.step, moment.step + 1);
@@ -93,6 +103,9 @@ export function showMoment(
       time,
       ...(inspector === undefined ? {} : { vcpu: cpu, turn }),
       ...view,
+      ...(sent === undefined
+        ? {}
+        : { console: new TextDecoder().decode(sent) }),
       events: events.map(eventToJson),
     });
     return;
@@ -136,6 +149,14 @@ export function showMoment(
     );
   }
   for (const dump of view?.dumps ?? []) io.out(`\nmemory:\n${dumpText(dump)}`);
+  if (sent !== undefined && (sent.length > 0 || args.has("console"))) {
+    const text = consoleText(sent);
+    io.out(
+      "\nconsole:\n" +
+        lastLines(text, asked ? Infinity : DEFAULT_CONSOLE_LINES)
+          .replace(/^(?=.)/gm, "  "),
+    );
+  }
   if (events.length > 0) {
     io.out(
       "\nevents of this step:\n" +

@@ -20,6 +20,7 @@ export { loadAssembled, loadAssembly, loadFlat } from "./flat.ts";
 export { loadLinux } from "./linux.ts";
 export { loadMultiboot } from "./multiboot.ts";
 export { BOOT, BOOT_SELECTOR, DEFAULT_ADDRESS, startState } from "./start.ts";
+export { readSymbolFile } from "./symbol_files.ts";
 export { type SymbolPlace, SymbolTable } from "./symbols.ts";
 export type {
   InitialState,

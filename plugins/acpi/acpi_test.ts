@@ -19,7 +19,10 @@ const STATUS = 0x600;
 const ENABLE = 0x602;
 const CONTROL = 0x604;
 const TIMER = 0x608;
-const PLUGINS = [pic8259, lapic, rtc, acpi].map((plugin) => ({ plugin }));
+const PLUGINS = [
+  ...[pic8259, lapic, acpi].map((plugin) => ({ plugin })),
+  { plugin: rtc, options: { phase: 0 } },
+];
 
 class Bench extends DeviceBench {
   constructor(cpus = 1) {
@@ -143,6 +146,10 @@ Deno.test("S3: the machine stands still until the clock's alarm, then starts at 
   const VECTOR = 0x12345;
   physical.writeBytes(VECTOR, Uint8Array.from(CODE));
   m.run(20);
+  // In x2APIC mode before; RESET means xAPIC.
+  const apic = m.cpu.interrupts;
+  apic.writeMsr?.(0, 0x1b, 0xfee00d00n);
+  apic.writeMsr?.(0, 0x80f, 0x1ffn);
   const facs = facsOf(m);
   physical.writeU32(facs + 12, VECTOR);
   m.run(10_000);
@@ -151,6 +158,8 @@ Deno.test("S3: the machine stands still until the clock's alarm, then starts at 
   assertEquals(m.word(0x3000, 4), 0x1111n, "nothing ran behind the OUT");
   assertEquals(m.word(0x300c, 2), 0x1234n);
   assertEquals(m.word(0x3008, 2), 0n, "registers are as after RESET");
+  assertEquals(apic.readMsr?.(0, 0x1b), 0xfee00900n);
+  assertEquals(m.executor.devices.read(0xfee000f0, 4), 0xffn);
   assertEquals(m.v.cr0 & 0x80000001, 0);
   assertEquals(m.v.segBase(Seg.CS), 0x12340n);
   assertEquals(m.v.activity, ActivityState.Active);

@@ -6,10 +6,15 @@
  * and RESET's MSRs, so that translations and grants end as there.
  */
 import { NotModelled } from "../../core/mod.ts";
+import { Msr } from "../../cpu/arch/msr.ts";
 import { resetVcpu } from "../../cpu/arch/reset.ts";
 import type { Hardware } from "../../cpu/hardware.ts";
 import { ActivityState, GuestMode, Seg } from "../../cpu/layout.ts";
 import { Control } from "../../cpu/port.ts";
+
+/** IA32_APIC_BASE after RESET (SDM 3A §11.4.4). */
+const APIC_ON = 0xfee00800n;
+const APIC_BOOTSTRAP = 0x100n;
 
 /** Stops every vCPU where it stands. */
 export function sleep(hardware: Hardware): void {
@@ -36,7 +41,10 @@ export function wake(hardware: Hardware, vector: number): void {
     translator.controlChanged(cpu, Control.Cr4, cr4, v.cr4);
     translator.controlChanged(cpu, Control.Efer, efer, v.efer);
     hardware.dropGrants(index);
-    cpu.interrupts.initialized?.(index);
+    // The local APIC: off and on again, at its place and in xAPIC mode.
+    const bootstrap = index === 0 ? APIC_BOOTSTRAP : 0n;
+    cpu.interrupts.writeMsr?.(index, Msr.APIC_BASE, bootstrap);
+    cpu.interrupts.writeMsr?.(index, Msr.APIC_BASE, APIC_ON | bootstrap);
     cpu.attention = true;
   }
   const { v } = hardware.cpus[0];

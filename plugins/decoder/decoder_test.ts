@@ -61,10 +61,20 @@ Deno.test("near branches with 66 keep 64 bits on Intel, 16 on AMD", () => {
 });
 
 Deno.test("what is missing in the model is #UD, what we lack is not", () => {
-  assertEquals(decode("d9fe"), NotModelled); // FSIN
-  assertEquals(decode("0f58c1"), NotModelled); // ADDPS
   assertEquals(decode("c5f058c2"), Invalid); // VADDPS
-  assertEquals(decode("660f3800c1"), Invalid); // PSHUFB: SSSE3
+  const withoutSsse3 = { model: "max-intel,-ssse3" };
+  assertEquals(decode("660f3800c1", withoutSsse3), Invalid); // PSHUFB
+  assertEquals(insn("660f3800c1").row.name, "PSHUFB");
+  // Models show only what has rows; one that showed AVX would lack its rows.
+  const base = parseModel("max-intel");
+  const decoder = createDecoder({
+    ...base,
+    has: (feature) => feature === "avx" || base.has(feature),
+  });
+  const vaddps = Uint8Array.of(0xc5, 0xf0, 0x58, 0xc2);
+  const got = decoder.decode(vaddps, 4, 64, 0x1000n, 64, false);
+  assertEquals(got, NotModelled);
+  assertEquals(decoder.notModelled.includes("VADDPS"), true);
   assertEquals(decode("0f0b"), insn("0f0b")); // UD2 has a row
 });
 

@@ -2,11 +2,14 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ConfigError } from "../../core/errors.ts";
 import { TestMachine } from "../../tests/support/machine.ts";
+import { lapic } from "../lapic/plugin.ts";
 import { pic8259 } from "../pic8259/plugin.ts";
 import { pit8254 } from "../pit8254/plugin.ts";
 import { firmware } from "./plugin.ts";
 
-const PLUGINS = [pic8259, pit8254, firmware].map((plugin) => ({ plugin }));
+const PLUGINS = [lapic, pic8259, pit8254, firmware].map((plugin) => ({
+  plugin,
+}));
 
 Deno.test("INT n returns for every vector, registers and stack as before", () => {
   const calls = Array.from({ length: 256 }, (_, n) => `int ${n}`).join("\n");

@@ -68,8 +68,6 @@ export const Flush = {
   Everything: 9,
 } as const;
 
-export { Format } from "./formats.ts";
-
 /** One paging-structure entry met on a walk. */
 export interface WalkStep {
   /** 1 guest paging, 2 stage 2. */

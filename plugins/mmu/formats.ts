@@ -128,7 +128,10 @@ export const Attribute = {
   /** Page size: 0 4K, 1 2M, 2 4M, 3 1G, at bits 6:5. */
   SizeShift: 5,
   SizeMask: 3 << 5,
-  /** Stage 2; all set when it is off. */
+  /**
+   * Stage 2; all set when it is off. XS2 and XU2 are execution for supervisor-
+   * and user-mode addresses (MBEC), or for CPL 0–2 and CPL 3 (GMET), else alike.
+   */
   R2: 1 << 12,
   W2: 1 << 13,
   XS2: 1 << 14,

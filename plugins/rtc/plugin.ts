@@ -66,6 +66,11 @@ export const rtc = definePlugin({
       "Date at virtual time 0, in seconds since 1970-01-01 00:00 UTC",
       1_767_225_600, // 2026-01-01
     ),
+    // Nobody is switched on at the full second: the first update comes soon.
+    phase: u53(
+      "Nanoseconds of that second that had passed by then",
+      990_000_000,
+    ),
   },
   needs: { devices: Devices, lines: optional(Irq) },
   timers: ["second", "periodic"],
@@ -74,7 +79,7 @@ export const rtc = definePlugin({
     cmos: arrayOf(u8("Byte"), "Registers and RAM; clock registers are stale"),
     /** Seconds that the clock shows at virtual time `since`. */
     base: u53("Seconds since 1970 at the moment below"),
-    since: u53("Virtual time from which they count, ns"),
+    since: u53("Time from which they count: virtual time + phase, ns"),
     stopped: bool("SET: the registers hold"),
     flags: u8("Register C without IRQF"),
   },
@@ -99,12 +104,14 @@ export const rtc = definePlugin({
       return decode(value & ~PM) % 12 + (value & PM ? 12 : 0);
     };
 
+    /** Virtual time, counted from the full second before the machine began. */
+    const now = (): number => clock.now() + options.phase;
     /** Seconds shown now. */
     const seconds = (): number =>
-      state.base + Math.floor((clock.now() - state.since) / SECOND);
+      state.base + Math.floor((now() - state.since) / SECOND);
     const updating = (): boolean =>
       !state.stopped &&
-      (clock.now() - state.since) % SECOND >= SECOND - UPDATE_AHEAD;
+      (now() - state.since) % SECOND >= SECOND - UPDATE_AHEAD;
     /** Puts the time into the clock registers. */
     const show = (): void => {
       if (state.stopped) return;
@@ -128,7 +135,7 @@ export const rtc = definePlugin({
         minute: decode(at(REG.Minutes)),
         second: decode(at(REG.Seconds)),
       });
-      state.since = clock.now();
+      state.since = now();
     };
 
     const enabled = (): number => at(REG.B) & 0x70;
@@ -143,19 +150,18 @@ export const rtc = definePlugin({
     /** Arms both timers for what B enables. */
     const arm = (): void => {
       const wanted = enabled();
-      const now = clock.now();
       if (
         (wanted & (INTERRUPT.Update | INTERRUPT.Alarm)) !== 0 && !state.stopped
       ) {
-        const passed = Math.floor((now - state.since) / SECOND) + 1;
-        timer.second.at(state.since + passed * SECOND);
+        const passed = Math.floor((now() - state.since) / SECOND) + 1;
+        timer.second.at(state.since + passed * SECOND - options.phase);
       } else timer.second.cancel();
       const rate = at(REG.A) & 0xf;
       if ((wanted & INTERRUPT.Periodic) !== 0 && rate !== 0) {
         // Rates 1 and 2 repeat 8 and 9 (data sheet, table 5).
         const shift = rate < 3 ? rate + 6 : rate - 1;
         const hz = CRYSTAL_HZ >> shift;
-        const passed = Math.floor(now * hz / SECOND) + 1;
+        const passed = Math.floor(clock.now() * hz / SECOND) + 1;
         timer.periodic.at(Math.ceil(passed * SECOND / hz));
       } else timer.periodic.cancel();
     };

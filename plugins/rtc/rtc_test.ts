@@ -15,7 +15,7 @@ const DATE = 1_704_067_198;
 
 class Clock extends DeviceBench {
   constructor(date = DATE) {
-    super([{ plugin: pic8259 }, { plugin: rtc, options: { date } }]);
+    super([{ plugin: pic8259 }, { plugin: rtc, options: { date, phase: 0 } }]);
     // 8259 pair: initialized, only the cascade and IRQ8 unmasked.
     for (const [base, id] of [[0x20, 4], [0xa0, 2]]) {
       this.out(base, 0x11);
@@ -117,6 +117,40 @@ Deno.test("periodic interrupts come at the rate of register A until C is read", 
   c.set(0x0b, 0x02);
   c.pass(SECOND);
   assertEquals(c.get(0x0c), 0x00);
+});
+
+Deno.test("UIP announces each update by 244 µs, but not while SET holds", () => {
+  const c = new Clock();
+  const uip = (): number => c.get(0xa) >> 7;
+  for (let second = 1; second <= 3; second++) {
+    c.until(second * SECOND - 244_001);
+    assertEquals(uip(), 0);
+    c.until(second * SECOND - 244_000);
+    assertEquals(uip(), 1);
+    c.until(second * SECOND - 1);
+    assertEquals(uip(), 1);
+    c.until(second * SECOND);
+    assertEquals(uip(), 0);
+  }
+  c.set(0xb, 0x82);
+  c.until(4 * SECOND - 1000);
+  assertEquals(uip(), 0);
+});
+
+Deno.test("the phase: how much of the first second had passed", () => {
+  const c = new DeviceBench([
+    { plugin: rtc, options: { date: DATE, phase: 990_000_000 } },
+  ]);
+  const second = (): number => {
+    c.out(0x70, 0);
+    return c.in(0x71);
+  };
+  c.until(9_999_999);
+  assertEquals(second(), 0x58);
+  c.until(10_000_000);
+  assertEquals(second(), 0x59);
+  c.until(1_010_000_000);
+  assertEquals(second(), 0x00);
 });
 
 Deno.test("update-ended interrupt each second", () => {

@@ -3,11 +3,11 @@
  * the host save area, control fields into the processor, consistency checks,
  * TLB control, guest state, GIF = 1, event injection.
  */
-import { Cr4, Efer, Rflags } from "../../cpu/arch/flags.ts";
+import { Rflags } from "../../cpu/arch/flags.ts";
 import type { CpuContext } from "../../cpu/context.ts";
-import { GuestMode, Stage2Flags, VCPU } from "../../cpu/layout.ts";
+import { GuestMode, VCPU } from "../../cpu/layout.ts";
 import { eferDefined } from "../../cpu/semantics/system/msr.ts";
-import { Flush, Format } from "../mmu/api.ts";
+import { Flush, nestedPagingFlags } from "../mmu/api.ts";
 import { SvmEntered, SvmEntryFailed } from "./api.ts";
 import {
   EventInfo,
@@ -159,19 +159,8 @@ function nestedPaging(cpu: CpuContext, vmcb: Vmcb): number {
   const on = model.has("npt") && (control & NestedControl.Enable) !== 0;
   setFlag(v, SvmFlag.NestedPaging, on);
   if (!on) return 0;
-  const format = v.efer & Efer.LMA
-    ? v.cr4 & Cr4.LA57 ? Format.FiveLevel : Format.FourLevel
-    : v.cr4 & Cr4.PAE
-    ? Format.Pae
-    : Format.Legacy32;
-  let flags = Stage2Flags.Npt | format << Stage2Flags.NptFormatShift;
-  if (v.efer & Efer.NXE) flags |= Stage2Flags.HostNxe;
-  if (v.cr4 & Cr4.SMEP) flags |= Stage2Flags.HostSmep;
-  if (v.cr4 & Cr4.PSE) flags |= Stage2Flags.HostPse;
-  if (model.has("gmet") && control & NestedControl.Gmet) {
-    flags |= Stage2Flags.Gmet;
-  }
-  return flags;
+  const gmet = model.has("gmet") && (control & NestedControl.Gmet) !== 0;
+  return nestedPagingFlags(v.cr0, v.cr4, v.efer, gmet);
 }
 
 /** TLB_CONTROL (APM 2 §15.16.2). */

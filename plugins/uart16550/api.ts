@@ -1,5 +1,24 @@
-/** Events of the 16550 serial port: bytes out, bytes in. */
-import { bytes, defineEvent, u8 } from "../../core/mod.ts";
+/** Events of the 16550 serial port: bytes out, bytes in; and its console. */
+import { bytes, defineEvent, defineService, u8 } from "../../core/mod.ts";
+
+/** What the guest sent lately, as machine state. */
+export interface UartConsoleService {
+  /** The last bytes sent, oldest first: at most {@link CONSOLE_BYTES}. */
+  tail(): Uint8Array;
+  /** Bytes sent since reset. */
+  readonly sent: number;
+  /** Whether a byte from outside would raise an interrupt. */
+  readonly hears: boolean;
+}
+
+/** Bytes that the console remembers. */
+export const CONSOLE_BYTES = 2048;
+
+/** The console of the serial port: the same from whichever keyframe. */
+export const UartConsole = defineService<UartConsoleService>("uart.console", {
+  doc: "The last bytes that the guest sent",
+  observable: true,
+});
 
 /** The guest sent a byte. */
 export const UartSent = defineEvent({

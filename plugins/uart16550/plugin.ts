@@ -3,12 +3,27 @@
  * and TEMT are always set. Received bytes wait in an unbounded queue, of which
  * the receiver FIFO is the head: only a FIFO reset by the guest drops bytes, at
  * most those in the FIFO. Modem lines: DCD, DSR and CTS asserted; in loopback
- * (MCR bit 4) the guest reads what it sent and the host's bytes wait.
+ * (MCR bit 4) the guest reads what it sent and the host's bytes wait. The last
+ * bytes sent are a cell, so that any keyframe has the console of its moment.
  */
-import { arrayOf, definePlugin, optional, u16, u8 } from "../../core/mod.ts";
+import {
+  arrayOf,
+  bytesOf,
+  definePlugin,
+  optional,
+  u16,
+  u53,
+  u8,
+} from "../../core/mod.ts";
 import { Devices } from "../../cpu/devices.ts";
 import { Irq } from "../pic8259/api.ts";
-import { UartConsumed, UartReceived, UartSent } from "./api.ts";
+import {
+  CONSOLE_BYTES,
+  UartConsole,
+  UartConsumed,
+  UartReceived,
+  UartSent,
+} from "./api.ts";
 
 /** Register numbers. */
 const REG = { Data: 0, Ier: 1, Iir: 2, Lcr: 3, Mcr: 4, Lsr: 5, Msr: 6, Scr: 7 };
@@ -30,6 +45,7 @@ export const uart16550 = definePlugin({
     irq: u8("Interrupt request line", 4),
   },
   needs: { devices: Devices, lines: optional(Irq) },
+  provides: { console: UartConsole },
   emits: [UartSent, UartConsumed],
   state: {
     received: arrayOf(u8("Byte"), "Received and not read"),
@@ -42,8 +58,10 @@ export const uart16550 = definePlugin({
     divisorLow: u8("Divisor latch, low", 12),
     divisorHigh: u8("Divisor latch, high"),
     transmitPending: u8("A transmitter-empty interrupt was not yet seen"),
+    sent: u53("Bytes sent since reset"),
+    console: bytesOf(CONSOLE_BYTES, "The last of them: byte n at n mod length"),
   },
-  setup({ use, options, state, emit, on }) {
+  setup({ use, options, state, emit, on, provide }) {
     const loop = (): boolean => (state.mcr & MCR_LOOP) !== 0;
     /** Bytes that the guest can read. */
     const waiting = (): number =>
@@ -68,7 +86,10 @@ export const uart16550 = definePlugin({
     };
     const transmit = (byte: number): void => {
       if (loop()) state.looped.push(byte);
-      else emit(UartSent, { byte });
+      else {
+        state.console[state.sent++ % CONSOLE_BYTES] = byte;
+        emit(UartSent, { byte });
+      }
       state.transmitPending = 1;
     };
     const receive = (): number => {
@@ -152,6 +173,22 @@ export const uart16550 = definePlugin({
       out(port, _size, value) {
         write(port - options.port, value & 0xff);
         update();
+      },
+    });
+    provide.console({
+      tail() {
+        const held = Math.min(state.sent, CONSOLE_BYTES);
+        return Uint8Array.from(
+          { length: held },
+          (_, i) => state.console[(state.sent - held + i) % CONSOLE_BYTES],
+        );
+      },
+      get sent() {
+        return state.sent;
+      },
+      get hears() {
+        return (state.ier & IER.Received) !== 0 &&
+          (state.mcr & MCR_OUT2) !== 0 && !loop();
       },
     });
     on(UartReceived, ({ bytes }) => {

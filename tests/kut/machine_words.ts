@@ -20,8 +20,11 @@ const MODELS: Readonly<Record<string, { plain: string; svm?: string }>> = {
 };
 /** The guest's addresses are as wide as the host's. */
 const HOST_WIDTH = /^host-phys-bits(=on)?$/;
-/** What QEMU takes when `-cpu` is not given. */
-const DEFAULT_MODEL = "qemu64";
+/**
+ * What QEMU takes when `-cpu` is not given. KVM gives it the host's vendor;
+ * `emulator` needs Intel's: AMD has no far JMP to a 64-bit offset (APM 3 JMP).
+ */
+const DEFAULT_MODEL = "qemu64,vendor=GenuineIntel";
 /** Words about QEMU's host, not about the guest's CPU. */
 const HOST_WORD = /^(host-phys-bits|migratable|hv_passthrough)(=|$)/;
 /** MiB when `-m` is not given. */

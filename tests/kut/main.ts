@@ -165,11 +165,10 @@ function runOne(
 ): EntryResult {
   try {
     const machine = machineOf(entry);
-    const ours = "plugins" in entry ? entry : undefined;
+    const ours = "cpu" in entry ? entry : undefined;
     return runEntry({
       entry,
       machine: { ...machine, cpu: ours?.cpu ?? machine.cpu },
-      plugins: ours?.plugins ?? [],
       known: KNOWN[entry.name] ?? {},
       image: Deno.readFileSync(`${folder}/${entry.file}`),
       engine,

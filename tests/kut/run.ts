@@ -46,7 +46,6 @@ export interface EntryResult {
 export interface Job {
   readonly entry: CfgEntry;
   readonly machine: Machine;
-  readonly plugins: Scenario["plugins"] | readonly unknown[];
   readonly known: Known;
   readonly image: Uint8Array;
   readonly engine: string;
@@ -111,7 +110,7 @@ export function runEntry(job: Job): EntryResult {
     const environ = [
       `NR_CPUS=${entry.smp}`,
       `MEMSIZE=${machine.memory}`,
-      "TEST_DEVICE=1",
+      `TEST_DEVICE=${known.testDevice ?? 1}`,
       "",
     ].join("\n");
     const scenario = defineScenario({
@@ -125,7 +124,7 @@ export function runEntry(job: Job): EntryResult {
         modules: ["env.txt"],
         ...(entry.args === "" ? {} : { append: entry.args }),
       },
-      plugins: job.plugins,
+      plugins: ["testdev", ...(known.plugins ?? [])],
       record: "inputs",
     });
     const files = new Map([

@@ -12,12 +12,15 @@ import { PLACE, referenceEngine, TestMachine } from "../support/machine.ts";
 import { DecoderService } from "../../plugins/decoder/api.ts";
 import { Random, type RandomProgram } from "./random_programs.ts";
 
-/** T0 over the decoder plugin. @param threshold see T0Options */
-export function t0Engine(threshold: number): (w: EngineWorld) => Backend {
+/** T0 over the decoder plugin, see T0Options. */
+export function t0Engine(
+  threshold: number,
+  eager = false,
+): (w: EngineWorld) => Backend {
   return ({ port, hardware }) => {
     const factory = port.service(DecoderService).get();
     if (factory === undefined) throw new RangeError("no decoder plugin");
-    return new T0Engine(factory.create(hardware.model), { threshold });
+    return new T0Engine(factory.create(hardware.model), { threshold, eager });
   };
 }
 
@@ -30,6 +33,8 @@ export interface Comparison {
   /** Names of events to record; all of a prefix. */
   readonly facts: readonly string[];
   readonly threshold?: number;
+  /** Of T0: all the forms of several instructions that there can be. */
+  readonly eager?: boolean;
   readonly seed?: number;
 }
 
@@ -102,7 +107,7 @@ export function difference(
   how: Comparison,
 ): string | undefined {
   const reference = new Side(program, how, referenceEngine);
-  const t0 = new Side(program, how, t0Engine(how.threshold ?? 0));
+  const t0 = new Side(program, how, t0Engine(how.threshold ?? 0, how.eager));
   const random = new Random(how.seed ?? 1);
   for (let to = 0; to < how.steps;) {
     to += 1 + random.below(how.stride);

@@ -29,3 +29,15 @@ for (const mode of ["long", "protected"] as const) {
     });
   }
 }
+
+for (const mode of ["long", "protected"] as const) {
+  for (const seed of [11, 12, 13]) {
+    Deno.test(`T0 with all forms of several instructions: ${mode} ${seed}`, () => {
+      const how = {
+        ...{ mode, steps: 3000, stride: 40, facts: [] },
+        ...{ threshold: 0, eager: true },
+      };
+      assertEquals(difference(randomProgram(seed, mode), how), undefined);
+    });
+  }
+}

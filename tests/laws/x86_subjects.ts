@@ -7,6 +7,7 @@ import * as pageFault from "../../examples/02-page-fault.ts";
 import * as policies from "../../examples/05-read-policies.ts";
 import * as tornList from "../../examples/06-torn-list.ts";
 import * as library from "../../examples/11-library.ts";
+import { gmetParts, MODELS } from "../../examples/12-gmet.ts";
 import {
   hvciScene,
   type Machine,
@@ -134,6 +135,11 @@ export async function exampleSubjects(): Promise<Subject[]> {
     ...await yamlSubjects(),
     ...sceneSubjects(),
     strayWrite(),
+    {
+      name: "examples: GMET",
+      ...gmetParts(MODELS.with),
+      cadence: EXAMPLE_CADENCE,
+    },
     ...programSubjects(),
   ];
 }

@@ -136,10 +136,13 @@ export class FormChoice {
     };
   }
 
-  /** The next form for the zone, mostly one that the model has. */
-  draw(zone: Zone, model: CpuModel): Form {
+  /**
+   * The next form for the zone, mostly one that the model has.
+   * @param again one of the same kind as a vector form before it
+   */
+  draw(zone: Zone, model: CpuModel, again: boolean): Form {
     const [often, seldom] = this.#decks[zone];
-    const deck = this.random.below(3) === 0 ? seldom : often;
+    const deck = again || this.random.below(3) === 0 ? seldom : often;
     return deck.drawFitting(({ row: { feature } }) =>
       feature === undefined || model.has(feature)
     ).draw();

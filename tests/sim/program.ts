@@ -292,15 +292,17 @@ class Generator {
       bytes.push(0xb8 | register & 7, value & 0xff, value >> 8 & 0xff);
       if (mode !== "real") bytes.push(value >> 16 & 0xff, value >>> 24);
     };
-    let most = random.below(3) === 0 ? 2 : 1;
+    let most = random.below(3) === 0 ? 2 : 1, vector = false;
     for (let n = 0; n < most; n++) {
       const before = bytes.length;
-      const form = this.#forms[mode].draw(
+      const form: Form = this.#forms[mode].draw(
         late ? "late" : zone,
         this.#model,
+        vector,
       );
       // There are many of them, and they seldom stop what follows.
-      if (form.vector) most = 3;
+      vector = form.vector;
+      if (vector) most = 4;
       const data = this.#data(mode, zone);
       if (random.below(3) === 0) this.#value(bytes, mode);
       if (STRINGS.test(form.name)) {

@@ -13,6 +13,7 @@ import {
   withTape,
 } from "./guest.ts";
 import { PROMPT, Session } from "./session.ts";
+import { travelAlong } from "./travel.ts";
 
 const TAPE = `${FOLDER}/lean.tape`;
 const KILLED = `${FOLDER}/killed.tape`;
@@ -71,26 +72,7 @@ function replay(): string {
 }
 
 function travel(): string {
-  const { marks } = seen();
-  return withTape(TAPE, (tape) => {
-    const time = Timeline.open(tape, machines.factory({ uses: [] }));
-    // From the last to the first and up again, by every second one.
-    const path = [...marks].reverse().concat(
-      marks.filter((_, i) => i % 2 === 0),
-    );
-    for (const { step, state } of path) {
-      time.seek({ step, ordinal: 0 });
-      if (time.kernel.stateDigest() !== state) {
-        throw new Error(`at step ${step} the state is another than then`);
-      }
-      time.step();
-      time.back();
-      if (time.kernel.stateDigest() !== state) {
-        throw new Error(`one step back to ${step} gives another state`);
-      }
-    }
-    return `${path.length} seeks and steps back, each to the state as it was`;
-  });
+  return travelAlong(TAPE, seen().marks);
 }
 
 function engines(): string {

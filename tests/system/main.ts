@@ -8,6 +8,7 @@ import { messageOf } from "../../mod.ts";
 import type { Check } from "./guest.ts";
 import { KVM_CHECKS } from "./kvm_amd.ts";
 import { LEAN_CHECKS } from "./lean_boot.ts";
+import { SMP_CHECKS } from "./smp_boot.ts";
 
 const HELP = `deno task test:system [--only WORD] [--list]
 
@@ -18,7 +19,7 @@ busybox initramfs made on the spot, and checks what is seen.
   --list        names them
   --help        this`;
 
-const CHECKS: readonly Check[] = [...LEAN_CHECKS, ...KVM_CHECKS];
+const CHECKS: readonly Check[] = [...LEAN_CHECKS, ...SMP_CHECKS, ...KVM_CHECKS];
 
 function main(): number {
   const args = parseArgs(Deno.args, {

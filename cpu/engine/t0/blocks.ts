@@ -11,7 +11,9 @@ import type { InstructionDecoder } from "../../isa/decoder.ts";
 import { type Insn, OperandKind } from "../../isa/insn.ts";
 import { PAGE_SIZE, VCPU } from "../../layout.ts";
 import type { Area } from "./area.ts";
-import type { Forms } from "./form.ts";
+import type { Form, Forms } from "./form.ts";
+import { canFuse } from "./fused.ts";
+import { deadFlags, type FlagUse } from "./liveness.ts";
 import { linearOf, type Mode } from "./mode.ts";
 import {
   BLOCK_LIMIT,
@@ -62,9 +64,12 @@ export class Blocks {
   private owners: (Block | undefined)[] = [];
   private free: number;
   /** Writes to bytes of a page that no block has. */
+  private readonly plain: FlagUse[] = [];
   private readonly misses = new Map<number, number>();
   /** Pairs of instructions that have a fused form run as one. */
   fuse = true;
+  /** Forms for it are made as blocks need them. */
+  eager = false;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -218,7 +223,7 @@ export class Blocks {
       const form = this.forms.of(insn, local);
       this.fill(at, form.id, insn);
       if (terminator && length > 0 && this.fuse) {
-        const pair = this.forms.findFused(insns[length - 1], insn, local);
+        const pair = this.fused(insns[length - 1], insn, local);
         if (pair) this.u16[(at - RECORD_BYTES) >>> 1] = pair.id;
       }
       length++;
@@ -235,6 +240,10 @@ export class Blocks {
       here = next;
     }
     if (insns.length === 0) return undefined;
+    if (this.fuse) {
+      this.kill(record, length);
+      this.pair(record, length);
+    }
     if (!ended) {
       this.head(at, here, length);
       const near = offset < PAGE_SIZE;
@@ -249,6 +258,44 @@ export class Blocks {
       { record, rip, page, mode, length, insns, ...place },
       insns.length + (ended ? 0 : 1),
     );
+  }
+
+  private fused(first: Insn, second: Insn, local: boolean): Form | undefined {
+    return this.eager && canFuse(first, second)
+      ? this.forms.fuse(first, second, local)
+      : this.forms.findFused(first, second, local);
+  }
+
+  /** Gives instructions whose flags nobody sees the forms that leave them alone. */
+  private kill(record: number, length: number): void {
+    if (length < 2) return;
+    const { forms, u16, plain } = this;
+    for (let i = 0; i < length; i++) {
+      plain[i] = forms.use(forms.byId(u16[(record + i * RECORD_BYTES) >>> 1]));
+    }
+    plain.length = length;
+    deadFlags(plain).forEach((dead, i) => {
+      if (!dead) return;
+      const at = (record + i * RECORD_BYTES) >>> 1;
+      const own = forms.byId(u16[at]);
+      const form = this.eager ? forms.makeDead(own) : forms.findDead(own);
+      if (form !== undefined) u16[at] = form.id;
+    });
+  }
+
+  /** Runs instructions two by two where there is a form for both. */
+  private pair(record: number, length: number): void {
+    const { forms, u16 } = this;
+    for (let i = 0; i + 1 < length; i++) {
+      const at = (record + i * RECORD_BYTES) >>> 1;
+      const first = u16[at], then = u16[at + RECORD_BYTES / 2];
+      const pair = this.eager
+        ? forms.makePair(forms.byId(first), forms.byId(then))?.id
+        : forms.findPair(first, then);
+      if (pair === undefined) continue;
+      u16[at] = pair;
+      i++;
+    }
   }
 
   private keep(

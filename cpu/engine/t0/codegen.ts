@@ -35,10 +35,20 @@ export class FormGenerator extends AccessGenerator {
   private readonly heldFc = new Map<Statement, number>();
   private lateFlags: Statement | undefined;
   private again: number | undefined;
+  /** The next record's form follows in the code. */
+  private paired = false;
   private branch: Branch | undefined;
 
   /** Writes the form's code; it ends by one of the flow's ways. */
   form(shape: Form): void {
+    if (shape.pair !== undefined) {
+      const [first, then] = shape.pair;
+      this.paired = true;
+      this.form(first);
+      this.paired = false;
+      this.form(then);
+      return;
+    }
     const { statements, form } = emitForm(shape);
     this.long = form.codeSize === 64;
     this.begin(statements);
@@ -352,7 +362,10 @@ export class FormGenerator extends AccessGenerator {
     }
     if (branch === undefined) {
       if (shape.terminator) this.chain(RECORD.next, shape.local);
-      else this.flow.advance();
+      else if (this.paired) {
+        body.get(this.record).i32(RECORD_BYTES).op(Op.i32_add).tee(this.record);
+        body.mem(Mem.i64_load, 0).set(this.head);
+      } else this.flow.advance();
       return;
     }
     if (branch.target !== undefined) {

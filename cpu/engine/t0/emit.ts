@@ -170,7 +170,7 @@ export class FormEmitter extends NodeOps implements Emitter<Node, Node> {
   // --- flags: see flags.ts
 
   private flags(fr: Node | undefined, fc: Node | undefined): void {
-    this.list.push({ kind: "flags", fr, fc });
+    if (this.wantFlags) this.list.push({ kind: "flags", fr, fc });
   }
 
   /** Carries out of every bit, with those of the top two bits moved to 63 and 62. */

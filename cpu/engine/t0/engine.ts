@@ -18,12 +18,20 @@ import { Runner, type Shared } from "./runner.ts";
 
 export { t0EngineBytes } from "./area.ts";
 
+/** Instructions worth a form that leaves the flags alone. */
+const DEAD: ReadonlySet<string> = new Set([
+  ...["ADD", "ADC", "SUB", "SBB", "AND", "OR", "XOR", "INC", "DEC", "NEG"],
+  ...["SHL", "SHR", "SAR", "ROL", "ROR", "IMUL"],
+]);
+
 /** How T0 is set up; the defaults are what machines use. */
 export interface T0Options {
   /** Executions of a form by the reference before it is compiled. */
   readonly threshold?: number;
   /** Instructions whose forms the main function has: "codeSize:hex bytes". */
   readonly hot?: readonly string[];
+  /** Makes every dead and paired form that blocks could use, not only the listed: for tests. */
+  readonly eager?: boolean;
 }
 
 /** See the file header. */
@@ -77,6 +85,7 @@ export class T0Engine implements Backend {
       callRows: this.callRows,
       hot: this.hotForms(forms),
       threshold: this.options.threshold ?? 16,
+      eager: this.options.eager ?? false,
     };
   }
 
@@ -118,21 +127,56 @@ export class T0Engine implements Backend {
 
   private hotForms(forms: Forms): Form[] {
     const list = new Set<Form>();
+    const pairs: [Form, Form][] = [];
     for (const text of this.options.hot ?? HOT) {
       const [size, code] = text.split(":");
-      const local = code.endsWith("l");
-      const insns = (local ? code.slice(0, -1) : code).split("+")
-        .map((hex) => this.example(Number(size) as 16 | 32 | 64, hex));
-      const [first, second] = insns;
-      // A model without the instruction has no such form.
-      if (first?.row.emit === undefined) continue;
-      if (insns.length === 1) list.add(forms.of(first, local));
-      else if (second !== undefined && canFuse(first, second)) {
-        list.add(forms.of(first, false));
-        list.add(forms.fuse(first, second, local));
+      const parts = code.split("~");
+      if (parts.length === 2) {
+        const [first, then] = parts.map((part) =>
+          this.formOf(forms, Number(size) as 16 | 32 | 64, part)
+        );
+        if (first && then) pairs.push([first, then]);
+        continue;
+      }
+      const form = this.formOf(forms, Number(size) as 16 | 32 | 64, code);
+      if (form === undefined) continue;
+      if (form.second !== undefined) list.add(forms.byId(form.plain!));
+      list.add(form);
+    }
+    for (const form of [...list]) {
+      const dead = DEAD.has(form.sample.row.name) && form.second === undefined
+        ? forms.makeDead(form)
+        : undefined;
+      if (dead !== undefined) list.add(dead);
+    }
+    for (const [first, then] of pairs) {
+      for (const a of [first, forms.findDead(first)]) {
+        for (const b of [then, forms.findDead(then)]) {
+          const pair = a && b && forms.makePair(a, b);
+          if (pair !== undefined && list.has(a!) && list.has(b!)) {
+            list.add(pair);
+          }
+        }
       }
     }
     return [...list];
+  }
+
+  /** The form of "bytes", or of "bytes+bytes" fused; "l" at the end: local. */
+  private formOf(
+    forms: Forms,
+    size: 16 | 32 | 64,
+    code: string,
+  ): Form | undefined {
+    const local = code.endsWith("l");
+    const [first, second] = (local ? code.slice(0, -1) : code).split("+")
+      .map((hex) => this.example(size, hex));
+    // A model without the instruction has no such form.
+    if (first?.row.emit === undefined) return undefined;
+    if (!code.includes("+")) return forms.of(first, local);
+    return second !== undefined && canFuse(first, second)
+      ? forms.fuse(first, second, local)
+      : undefined;
   }
 
   private example(codeSize: 16 | 32 | 64, hex: string): Insn | undefined {

@@ -4,10 +4,11 @@
  * record holds; it has everything that may steer an `emit` function.
  */
 import type { Insn, MemoryOperand } from "../../isa/insn.ts";
-import { NO_REGISTER, OperandKind, RIP_RELATIVE } from "../../isa/insn.ts";
+import { NO_REGISTER, OperandKind, Rep, RIP_RELATIVE } from "../../isa/insn.ts";
 import { Gpr, Seg } from "../../layout.ts";
 import { FormEmitter } from "./emit.ts";
 import { FusedEmitter } from "./fused.ts";
+import { type FlagUse, flagUse } from "./liveness.ts";
 import { FIRST_FORM } from "./record.ts";
 
 /** In 64-bit code: the segment (DS or SS, bases zero) of the memory operand, whichever it is. */
@@ -26,7 +27,11 @@ export interface Form {
   readonly local: boolean;
   /** Of a fused form: its second instruction, a conditional branch. */
   readonly second: Insn | undefined;
-  /** Of a fused form: the form of its first instruction alone. */
+  /** Leaves the arithmetic flags alone. */
+  readonly dead: boolean;
+  /** Two forms run one after the other without a dispatch between them. */
+  readonly pair: readonly [Form, Form] | undefined;
+  /** Of a fused, dead or paired form: what its first instruction alone runs as. */
   readonly plain: number | undefined;
   /** Times the reference stood in for want of code. */
   misses: number;
@@ -71,6 +76,8 @@ function normalised(insn: Insn): Insn {
 export class Forms {
   private readonly byKey = new Map<string, Form>();
   private readonly list: Form[] = [];
+  private readonly uses: FlagUse[] = [];
+  private readonly pairs = new Map<number, number>();
 
   /** The form of an `emit` instruction. */
   of(insn: Insn, local: boolean): Form {
@@ -81,6 +88,8 @@ export class Forms {
       terminator: insn.row.endsBlock === true,
       local,
       second: undefined,
+      dead: false,
+      pair: undefined,
       plain: undefined,
     });
   }
@@ -98,8 +107,59 @@ export class Forms {
       terminator: true,
       local,
       second,
+      dead: false,
+      pair: undefined,
       plain: this.of(first, false).id,
     });
+  }
+
+  /** The form that leaves the flags alone, if it has been made. */
+  findDead(form: Form): Form | undefined {
+    return this.byKey.get(form.key + DEAD);
+  }
+
+  /** Makes the form that leaves the flags alone; undefined if there is none. */
+  makeDead(form: Form): Form | undefined {
+    const { writes, exits } = this.use(form);
+    if (writes === 0 || exits) return undefined;
+    return this.findDead(form) ??
+      this.add({ ...form, key: form.key + DEAD, dead: true, plain: form.id });
+  }
+
+  /** The form of two forms in a row, by their numbers, if it has been made. */
+  findPair(first: number, then: number): number | undefined {
+    return this.pairs.get(first * 0x10000 + then);
+  }
+
+  /** Makes the form of two forms in a row; undefined if the first can't be one. */
+  makePair(first: Form, then: Form): Form | undefined {
+    if (first.terminator || first.pair || then.pair) return undefined;
+    if (first.sample.rep !== Rep.None) return undefined;
+    const key = `${first.key}~${then.key}`;
+    let form = this.byKey.get(key);
+    if (form === undefined) {
+      const { terminator, local } = then;
+      const parts = { terminator, local, second: undefined, dead: false };
+      form = this.add({
+        key,
+        sample: first.sample,
+        ...parts,
+        pair: [first, then],
+        plain: first.id,
+      });
+      this.pairs.set(first.id * 0x10000 + then.id, form.id);
+    }
+    return form;
+  }
+
+  /** What a form means to the flags. */
+  use(form: Form): FlagUse {
+    let use = this.uses[form.id];
+    if (use === undefined) {
+      use = flagUse(emitForm(form).statements);
+      this.uses[form.id] = use;
+    }
+    return use;
   }
 
   private add(form: Omit<Form, "id" | "misses">): Form {
@@ -118,13 +178,15 @@ export class Forms {
   }
 }
 
+const DEAD = "!";
+
 function fusedKey(first: Insn, second: Insn, local: boolean): string {
   return `${formKey(first, false)}+${formKey(second, local)}`;
 }
 
 /** Runs the form's semantics. */
-export function emitForm({ sample, second }: Form): FormEmitter {
+export function emitForm({ sample, second, dead }: Form): FormEmitter {
   return second === undefined
-    ? new FormEmitter(sample, true).run()
+    ? new FormEmitter(sample, !dead).run()
     : new FusedEmitter(sample, second).run();
 }

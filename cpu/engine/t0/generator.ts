@@ -127,7 +127,7 @@ export class Generator {
     protected readonly functions: Functions,
     protected readonly flow: Flow,
     /** Local that holds the record's first eight bytes. */
-    private readonly head: number,
+    protected readonly head: number,
     protected readonly record = 0,
   ) {
     this.body = locals.body;

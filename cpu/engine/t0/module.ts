@@ -24,6 +24,7 @@ import {
   type Flow,
   type Functions,
   Locals,
+  observes,
   type Target,
 } from "./generator.ts";
 import { Helpers } from "./helpers.ts";
@@ -66,10 +67,14 @@ export class Code {
   ) {
     this.table = new WebAssembly.Table({ initial: 0, element: "anyfunc" });
     this.key = JSON.stringify(target);
-    const names = hot.map((form) => `${form.id}:${form.key}`).join();
+    // Forms of several instructions serve where no fact of each is wanted.
+    const inline = observes(target)
+      ? hot.filter((form) => form.plain === undefined)
+      : hot;
+    const names = inline.map((form) => `${form.id}:${form.key}`).join();
     const { exports } = this.instantiate(`main ${names}`, () => {
       const { module, functions } = this.module();
-      const main = module.function(this.main(module, functions, hot), []);
+      const main = module.function(this.main(module, functions, inline), []);
       module.exportFunction("run", main);
       const cold = module.function(this.cold(functions), [I32]);
       module.exportFunction("cold", cold);
@@ -77,7 +82,7 @@ export class Code {
     });
     this.run = exports.run as (record: number) => void;
     this.fallback = exports.cold as () => void;
-    for (const form of hot) this.compiled.add(form.id);
+    for (const form of inline) this.compiled.add(form.id);
   }
 
   /** Whether a form has code; else the reference stands in. */

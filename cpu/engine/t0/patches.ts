@@ -3,7 +3,7 @@
  * an instruction, or to run the first of two fused instructions alone.
  */
 import type { Forms } from "./form.ts";
-import { FIRST_FORM } from "./record.ts";
+import { FIRST_FORM, RECORD_BYTES } from "./record.ts";
 
 /** See the file header. */
 export class Patches {
@@ -30,6 +30,17 @@ export class Patches {
   plainOf(record: number): number | undefined {
     const id = this.u16[record >>> 1];
     return id < FIRST_FORM ? undefined : this.forms.byId(id).plain;
+  }
+
+  /** Records from `first` up to `end` run one by one, and with all their flags. */
+  revive(first: number, end: number): void {
+    for (let at = first; at < end; at += RECORD_BYTES) {
+      const id = this.u16[at >>> 1];
+      if (id < FIRST_FORM) continue;
+      let form = this.forms.byId(id);
+      while (form.dead || form.pair) form = this.forms.byId(form.plain!);
+      if (form.id !== id) this.put(at, form.id);
+    }
   }
 
   /** Gives every record its own form back. */

@@ -53,6 +53,8 @@ export interface Shared {
   readonly hot: readonly Form[];
   /** Executions by the reference before a form is compiled. */
   readonly threshold: number;
+  /** See T0Options. */
+  readonly eager: boolean;
 }
 
 /** See the file header. */
@@ -99,6 +101,7 @@ export class Runner {
     this.data = new DataPaths(memory, this.area, cpu, this.grants, this);
     this.links = new Links(memory, this.area);
     this.blocks = new Blocks(memory, this.area, cpu, decoder, forms);
+    this.blocks.eager = shared.eager;
   }
 
   // --- what the engine tells
@@ -294,6 +297,7 @@ export class Runner {
     this.alone = 0;
     if (budget < rest) {
       const end = record + budget * RECORD_BYTES;
+      this.patches.revive(record, end);
       if (budget > 0) this.patches.unfuse(end - RECORD_BYTES);
       this.patches.put(end, PSEUDO.stop);
     }

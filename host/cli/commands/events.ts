@@ -20,7 +20,7 @@ import { Lines } from "../lines.ts";
 import { TAPE_STATUSES } from "../exit.ts";
 import { EventFilter, FILTER_OPTIONS } from "../filter.ts";
 import { listStored } from "../stored.ts";
-import { symbolsOf } from "../symbols.ts";
+import { nameItself, SYMBOLS_OPTION, symbolsOf } from "../symbols.ts";
 
 /** `vmtape events` */
 export const eventsCommand: Command = {
@@ -38,11 +38,7 @@ export const eventsCommand: Command = {
         doc: "every event, also those that the tape does not store",
       },
       { name: "disasm", doc: "show the code of each step (implies --full)" },
-      {
-        name: "symbols",
-        value: "FILE",
-        doc: "an ELF image to take symbols from",
-      },
+      SYMBOLS_OPTION,
       ...MACHINE_OPTIONS,
     ],
     statuses: TAPE_STATUSES,
@@ -111,10 +107,15 @@ async function runEvents(args: Arguments, context: Context): Promise<number> {
   return tape.exitStatus;
 }
 
+/** A kernel that unpacks itself has no names before it has done so. */
+const LOOK_AGAIN_STEPS = 1 << 24;
+
 /** The instructions of a run, step by step. */
 class CodeListing {
   #step = -1;
   readonly #inspector: Inspector | undefined;
+  /** The guest's own symbols are looked for again from this step on. */
+  #lookAgain: number;
 
   constructor(
     private readonly timeline: Timeline,
@@ -122,6 +123,7 @@ class CodeListing {
     context: Context,
   ) {
     this.#inspector = context.machines.inspector(timeline.kernel, symbols);
+    this.#lookAgain = symbols.length > 0 ? Infinity : 0;
   }
 
   /** The instruction that `step` will retire, once a step. */
@@ -130,6 +132,11 @@ class CodeListing {
     this.#step = step;
     this.timeline.seek({ step, ordinal: 0 });
     const inspector = this.#inspector;
+    if (inspector !== undefined && step >= this.#lookAgain) {
+      this.#lookAgain = nameItself(inspector)
+        ? Infinity
+        : step + LOOK_AGAIN_STEPS;
+    }
     return inspector?.disassemble(inspector.turn, 1)[0];
   }
 }

@@ -135,6 +135,8 @@ async function runFork(args: Arguments, context: Context): Promise<number> {
       {
         ...(detail === undefined ? {} : { detail }),
         keepInputs: args.has("keep-inputs"),
+        progress: (step, end) =>
+          progress.update(step, `of ${grouped(end)} to run again`),
       },
     );
     if (!args.has("json")) {

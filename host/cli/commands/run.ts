@@ -8,9 +8,13 @@ import { ConfigError, VmtapeError } from "../../../core/errors.ts";
 import type { Kernel } from "../../../core/kernel.ts";
 import { readOptions } from "../../../core/options.ts";
 import type { PluginUse } from "../../../core/plugin.ts";
+import { loadForTape } from "../../../core/replay_machine.ts";
+import { TapeReader } from "../../../core/tape/reader.ts";
+import { type Mark, Timeline } from "../../../core/timeline.ts";
 import { AssemblyError } from "../../asm/mod.ts";
 import { hostInfo } from "../../host_info.ts";
 import {
+  type GuestSymbol,
   type MachineOptions,
   type Machines,
   MisfitError,
@@ -37,12 +41,15 @@ import {
   createTape,
   engineOf,
   grouped,
+  openFile,
   pathOf,
   printJson,
   sizeText,
   urlOf,
 } from "../command.ts";
 import { Exit, RUN_STATUSES } from "../exit.ts";
+import { Interactive, type Past } from "../interactive.ts";
+import { DEFAULT_ESCAPE, readEscape } from "../keyboard.ts";
 import { Progress } from "../progress.ts";
 import { TerminalWorld } from "../terminal_world.ts";
 
@@ -119,6 +126,16 @@ export const runCommand: Command = {
       },
       { name: "no-tape", doc: "record nothing" },
       {
+        name: "no-keys",
+        doc: "at a terminal: type nothing at the guest, Ctrl-C ends the run",
+      },
+      {
+        name: "escape",
+        value: "KEY",
+        doc:
+          `at a terminal, keys go to the guest's serial port; this one, then q, leaves, then h lists more (default ${DEFAULT_ESCAPE})`,
+      },
+      {
         name: "record",
         value: "POLICY",
         doc: `what is stored: ${RECORD_POLICIES.join(", ")}`,
@@ -130,6 +147,7 @@ export const runCommand: Command = {
       "run --kernel setjmp.flat --memory 256MiB --cpu max-intel --tape setjmp.tape",
       "run --kernel access.flat --initrd env.txt --record inputs",
       "run shell.yml < typed.txt",
+      "run --kernel vmlinuz --initrd initrd --append console=ttyS0 --escape ^A",
     ],
   },
   run: runRun,
@@ -185,14 +203,35 @@ async function runRun(args: Arguments, context: Context): Promise<number> {
     : args.text("tape") ?? `${source.name}.tape`;
   const timeout = args.whole("timeout", 1);
 
-  const progress = new Progress(io, args.has("quiet"));
-  const world = new TerminalWorld(args, context, progress, timeout);
-  const runner = new Runner(kernel, scenario, machines.serial(kernel), world);
+  const escape = readEscape(args.text("escape") ?? DEFAULT_ESCAPE);
+  const port = machines.serial(kernel);
+  const { keys } = io;
+  const person = keys === undefined || port === undefined ||
+      args.has("no-keys") || args.has("json")
+    ? undefined
+    : new Interactive({
+      io,
+      keys,
+      machines,
+      kernel,
+      port,
+      escape,
+      hint: !args.has("quiet"),
+      symbols: () => imageSymbols(scenario, files, machines),
+      past: tapePath === undefined
+        ? undefined
+        : (marks) => pastOf(tapePath, kernel, marks, { engine, uses }, context),
+    });
+  // a person's screen belongs to the guest
+  const progress = new Progress(io, args.has("quiet") || person !== undefined);
+  const world = new TerminalWorld(args, context, progress, timeout, person);
+  const runner = new Runner(kernel, scenario, port, world);
   const sink = tapePath === undefined
     ? undefined
     : createTape(tapePath, context);
   let result: RunResult;
   try {
+    world.takeTerminal();
     result = await runner.run(
       sink &&
         {
@@ -229,6 +268,44 @@ async function runRun(args: Arguments, context: Context): Promise<number> {
     }
   }
   return status;
+}
+
+/** Names in the guest's own image or source. */
+function imageSymbols(
+  { guest }: Scenario,
+  files: ScenarioFiles,
+  machines: Machines,
+): readonly GuestSymbol[] {
+  if (guest === undefined) return [];
+  const bytes = guest.path === undefined
+    ? new TextEncoder().encode(guest.text ?? "")
+    : files.get(guest.path);
+  return bytes === undefined ? [] : machines.symbols(guest, bytes);
+}
+
+/** The run up to where `kernel` stands, out of the tape that is being written. */
+function pastOf(
+  path: string,
+  kernel: Kernel,
+  marks: readonly Mark[],
+  made: { engine: string | undefined; uses: readonly PluginUse[] },
+  context: Context,
+): Past {
+  const { machines } = context;
+  const source = openFile(path, context);
+  const tape = TapeReader.open(source);
+  const factory = machines.factory({
+    ...(made.engine === undefined ? {} : { engine: made.engine }),
+    uses: made.uses.filter(({ plugin }) => plugin.role === "participant"),
+  });
+  const loaded = loadForTape(tape, factory);
+  if ("incompatible" in loaded) throw new ConfigError(loaded.incompatible);
+  const timeline = new Timeline(tape, factory, loaded.kernel, {
+    inputs: loaded.inputs,
+    end: kernel.moment.step,
+    marks,
+  });
+  return { timeline, close: () => source.close() };
 }
 
 /** Says where the run is kept that an error ended. */
