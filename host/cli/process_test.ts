@@ -126,6 +126,63 @@ describe("pipes", () => {
   });
 });
 
+/** Echoes, after a greeting that says that it is there. */
+const GREET = `entry greet
+greet:
+  mov dx, 0x3f8
+  mov al, '>'
+  out dx, al
+${ECHO}`;
+
+describe("a terminal", () => {
+  const script = new Deno.Command("sh", { args: ["-c", "command -v script"] })
+    .outputSync().success;
+  if (!script) {
+    console.warn(
+      "SKIPPED: a terminal: no program `script` (util-linux) makes one here",
+    );
+  }
+  const test = script ? it : it.skip;
+  test("sends its keys to the guest and is given back as it was", async () => {
+    Deno.writeTextFileSync(`${folder}/greet.asm`, GREET);
+    const run = [Deno.execPath(), "run", "-A", MAIN, "run", "greet.asm"];
+    const child = new Deno.Command("script", {
+      args: [
+        "-qefc",
+        `stty -g; ${run.join(" ")} --tape t.tape; echo "status $?"; stty -g`,
+        "/dev/null",
+      ],
+      cwd: folder,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    const writer = child.stdin.getWriter();
+    // Ctrl-C and Ctrl-] twice are the guest's, Ctrl-] q is ours
+    const typed = ["hi\x03\x1d\x1d!", "\x1dpb", "\x1dq"];
+    const answers = [">", "!", "back"];
+    let out = "", from = 0;
+    for await (
+      const chunk of child.stdout.pipeThrough(new TextDecoderStream())
+    ) {
+      out += chunk;
+      const at = answers.length > 0 ? out.indexOf(answers[0], from) : -1;
+      if (at < 0) continue;
+      from = at + answers[0].length;
+      answers.shift();
+      await writer.write(new TextEncoder().encode(typed.shift()));
+    }
+    await writer.close().catch(() => {});
+    await child.status;
+    const lines = out.split("\r\n").filter((line) => line !== "");
+    const before = lines[0];
+    assertStringIncludes(out, ">hi\x03\x1d!");
+    assertMatch(out, /paused: step [\d,]+ \(1 back\)/);
+    assertEquals(lines.slice(-2), ["status 130", before], out);
+    assertEquals((await vmtape(["verify", "t.tape"])).code, 0);
+  });
+});
+
 describe("a full disk", () => {
   it("ends the run with what to do: status 2", async () => {
     const { code, err } = await vmtape(

@@ -6,7 +6,13 @@
 import { assert, assertEquals } from "@std/assert";
 import { DeviceBench } from "../../tests/support/devices.ts";
 import { pic8259 } from "../pic8259/plugin.ts";
-import { UartConsumed, UartReceived, UartSent } from "./api.ts";
+import {
+  CONSOLE_BYTES,
+  UartConsole,
+  UartConsumed,
+  UartReceived,
+  UartSent,
+} from "./api.ts";
 import { uart16550 } from "./plugin.ts";
 
 const COM1 = 0x3f8;
@@ -214,4 +220,47 @@ Deno.test("without a controller the port works by polling", () => {
   b.out(COM1 + IER, 2);
   b.out(COM1, 0x41);
   assertEquals(sent, [{ byte: 0x41 }]);
+});
+
+Deno.test("the console keeps the last bytes sent, in keyframes too; loopback sends none", () => {
+  const u = new Uart();
+  const { kernel, executor } = u.machine;
+  const console = executor.port.service(UartConsole).get()!;
+  assertEquals([console.tail().length, console.sent], [0, 0]);
+  for (const byte of [1, 2, 3]) u.set(DATA, byte);
+  assertEquals([...console.tail()], [1, 2, 3]);
+  const early = kernel.capture();
+  const all = Array.from({ length: CONSOLE_BYTES + 5 }, (_, i) => i * 7 & 0xff);
+  for (const byte of all) u.set(DATA, byte);
+  assertEquals([...console.tail()], all.slice(-CONSOLE_BYTES));
+  assertEquals(console.sent, all.length + 3);
+  u.set(MCR, 0x10);
+  u.set(DATA, 0x55);
+  assertEquals([...console.tail()], all.slice(-CONSOLE_BYTES));
+  kernel.restore(early);
+  assertEquals([...console.tail()], [1, 2, 3]);
+});
+
+Deno.test("it hears bytes from outside only when they can interrupt", () => {
+  const u = new Uart();
+  const console = u.machine.executor.port.service(UartConsole).get()!;
+  for (
+    const [ier, mcr, hears] of [
+      [1, OUT2, true],
+      [0, OUT2, false],
+      [2, OUT2, false],
+      [1, 0, false],
+      [1, OUT2 | 0x10, false],
+    ] as const
+  ) {
+    u.set(IER, ier);
+    u.set(MCR, mcr);
+    assertEquals(console.hears, hears, `IER ${ier}, MCR ${mcr}`);
+    if (mcr === OUT2) {
+      u.interrupted();
+      u.arrive(7);
+      assertEquals(u.pic.asserted && ier === 1, hears);
+    }
+    u.set(IIR, 3);
+  }
 });
