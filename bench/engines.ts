@@ -7,6 +7,8 @@
  */
 import process from "node:process";
 import { type BenchKernel, kernelImage, KERNELS } from "./kernels.ts";
+import { Recorder, tapeWriter } from "../core/recorder.ts";
+import { MemoryStore } from "../core/tape/store.ts";
 import { guestMachine } from "./machine.ts";
 
 const QEMU = "qemu-system-x86_64";
@@ -35,6 +37,10 @@ function runOurs(
   engine: string,
 ): { mips: number; instructions: number; exitCode: number } {
   const kernel = guestMachine(image, { engine });
+  // As users run it: recording what comes from outside.
+  const recorder = Recorder.start(kernel, tapeWriter(new MemoryStore()), {
+    detail: "inputs",
+  });
   const warm = kernel.run({ untilStep: WARM });
   const before = process.cpuUsage();
   let end = warm;
@@ -42,6 +48,7 @@ function runOurs(
     end = kernel.run({ budgetSteps: SLICE });
   }
   const micros = process.cpuUsage(before).user;
+  recorder.finish();
   return {
     mips: (end.step - warm.step) / micros,
     instructions: end.step,

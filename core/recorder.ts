@@ -245,7 +245,7 @@ export class Recorder implements FactSink {
 
   boundary(kernel: Kernel): void {
     const step = kernel.moment.step;
-    const { interval, digestStepsPerPage, keyframeStepsPerPage, most } =
+    const { interval, digestStepsPerPage, keyframeStepsPerPage } =
       this.manifest.cadence;
     if (step % interval !== 0) return;
     // State pages are always written and always hashed. Asking the executor
@@ -257,11 +257,9 @@ export class Recorder implements FactSink {
       perPage: number,
     ): boolean => {
       const passed = step - since;
-      const late = most !== undefined && passed >= most.steps;
-      const each = late ? Math.min(most.perPage, perPage) : perPage;
       return passed >= interval &&
-        passed >= each * (statePages + dirty.least) &&
-        passed >= each * (statePages + dirty.count);
+        passed >= perPage * (statePages + dirty.least) &&
+        passed >= perPage * (statePages + dirty.count);
     };
     const keyframe = due(
       this.#keyframeStep,

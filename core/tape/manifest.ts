@@ -20,12 +20,6 @@ export interface Cadence {
   readonly digestStepsPerPage: number;
   /** A keyframe is due at this many steps a page dirtied since. */
   readonly keyframeStepsPerPage: number;
-  /**
-   * Both are due after so many steps anyway, if there are at least so many for
-   * each page dirtied since: a machine that touches ever new memory, as a
-   * booting system does, would otherwise go without.
-   */
-  readonly most?: { readonly steps: number; readonly perPage: number };
 }
 
 /** The cadence of real machines: keyframe work ≤ 3 % of modelled run time. */
@@ -33,7 +27,6 @@ export const DEFAULT_CADENCE: Cadence = {
   interval: 2 ** 20,
   digestStepsPerPage: 524_288,
   keyframeStepsPerPage: 524_288,
-  most: { steps: 2 ** 27, perPage: 8192 },
 };
 
 /** The moment of another tape that a fork starts from. */
