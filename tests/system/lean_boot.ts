@@ -21,7 +21,7 @@ const KILLED = `${FOLDER}/killed.tape`;
 const TRIPLE_FAULT = 6;
 const APPEND = "console=ttyS0 reboot=t nokaslr cryptomgr.notests";
 /** Seconds. */
-const KILL_AFTER = "15";
+const KILL_AFTER = "7";
 /** As a shell tells SIGKILL. */
 const KILLED_STATUS = 137;
 /** Exit status of a torn tape that is usable. */
