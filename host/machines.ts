@@ -46,7 +46,7 @@ export interface RegisterRow {
   readonly name: string;
   /** Value as 0x…. */
   readonly value: string;
-  /** Its bits by name, where it has any. */
+  /** Its bits by name, where they have names. */
   readonly meaning?: string;
 }
 

@@ -215,7 +215,7 @@ Deno.test("missing and unfinished docs, silent events, missing upcasts", () => {
     name: "subject.bare",
     version: 3,
     kind: "fact",
-    doc: "TODO",
+    doc: "tbd",
     fields: { n: u8() },
     upcast: { 2: () => ({ n: 300 }) },
   });

@@ -37,6 +37,7 @@ import {
   x87Nan,
   zero,
 } from "./softfloat/softfloat.ts";
+import { bitLength } from "./softfloat/format.ts";
 
 type Operation = (
   f: Format,
@@ -82,7 +83,7 @@ function widened(from: Format, raw: bigint): Source {
       return { bits, denormal: false };
     }
     default: {
-      const length = u.significand.toString(2).length;
+      const length = bitLength(u.significand);
       const significand = u.significand << BigInt(F80.precision - length);
       const bits = pack(F80, u.sign, u.exponent + length - 1, significand);
       return { bits, denormal: u.kind === Class.Denormal };
@@ -268,7 +269,7 @@ export function fxtract(cpu: CpuContext, insn: Insn): OutcomeCode {
     significand = a;
   } else {
     if (u.kind === Class.Denormal) env.raise(FloatFlag.DE);
-    const length = u.significand.toString(2).length;
+    const length = bitLength(u.significand);
     exponent = fromInteger(F80, env, BigInt(u.exponent + length - 1));
     const shift = BigInt(F80.precision - length);
     significand = pack(F80, u.sign, 0, u.significand << shift);

@@ -146,7 +146,7 @@ export class X87Unit {
     return (this.fcw & FloatFlag.IE) !== 0;
   }
 
-  /** An exception that stops the instruction before it has any effect. */
+  /** An exception that stops the instruction before its first effect. */
   get blocked(): boolean {
     return (this.env.flags & ~this.fcw & BEFORE) !== 0;
   }

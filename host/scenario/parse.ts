@@ -117,7 +117,7 @@ function showIssue(file: string, text: string, issue: Issue): string {
   }:${path} ${issue.message}`;
 }
 
-/** npm:yaml's first complaint, if it has any, at its line and column. */
+/** npm:yaml's first complaint, if there is one, at its line and column. */
 function stricterError(
   file: string,
   text: string,

@@ -11,6 +11,7 @@ import type { Backend } from "../../cpu/engine/backend.ts";
 import type { InstructionDecoder } from "../../cpu/isa/decoder.ts";
 import { rowIndexOf } from "../../cpu/isa/table.ts";
 import { Gpr, Seg, VCPU } from "../../cpu/layout.ts";
+import { tagOf } from "../../cpu/semantics/fpu_control.ts";
 import type { Vcpu } from "../../cpu/vcpu.ts";
 import { createDecoder } from "../../plugins/decoder/decode.ts";
 import { BareMachine } from "../exec/bare_machine.ts";
@@ -216,23 +217,15 @@ function loadFpu(v: Vcpu, f: FpuState): void {
     const physical = (top + i) & 7, at = VCPU.x87 + physical * 16;
     v.setQuad(at, BigInt.asUintN(64, f.st[i]));
     v.setQuad(at + 8, f.st[i] >> 64n);
-    tags |= (f.ftw >> physical & 1 ? tagOf(f.st[i]) : 3) << physical * 2;
+    tags |= (f.ftw >> physical & 1
+      ? tagOf(BigInt.asUintN(64, f.st[i]), Number(f.st[i] >> 64n))
+      : 3) << physical * 2;
   }
   v.setWord(VCPU.ftw, tags);
   f.xmm.forEach((value, i) => {
     v.setQuad(VCPU.vector + i * 64, BigInt.asUintN(64, value));
     v.setQuad(VCPU.vector + i * 64 + 8, value >> 64n);
   });
-}
-
-/** Valid, zero or special (SDM vol. 1 §8.1.7). */
-function tagOf(value: bigint): number {
-  const exponent = (value >> 64n) & 0x7fffn;
-  const significand = BigInt.asUintN(64, value);
-  if (exponent === 0n && significand === 0n) return 1;
-  return exponent === 0n || exponent === 0x7fffn || !(significand >> 63n)
-    ? 2
-    : 0;
 }
 
 function save(v: Vcpu, c: SiliconCase): SiliconState {

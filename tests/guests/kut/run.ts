@@ -15,8 +15,8 @@ import {
   TapeReader,
   tapeWriter,
   verifyTape,
-} from "../../mod.ts";
-import { FileSink, FileSource } from "../../host/store/file_store.ts";
+} from "../../../mod.ts";
+import { FileSink, FileSource } from "../../../host/store/file_store.ts";
 import type { Known } from "./known.ts";
 import type { Machine } from "./machine_words.ts";
 import type { CfgEntry } from "./unittests_cfg.ts";

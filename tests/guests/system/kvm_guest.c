@@ -1,7 +1,7 @@
 /*
  * A user of Linux's KVM API (Documentation/virt/kvm/api.rst): runs a
  * real-mode and a long-mode virtual machine to their HLT and says what they
- * did. Built static by kvm_test.ts and run in a guest of ours.
+ * did. Built static by kvm_amd.ts and run in a guest of ours.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>

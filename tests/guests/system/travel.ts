@@ -2,7 +2,7 @@
  * Goes along a tape to the places that a session noted, in another order than
  * they were recorded in, and compares the machine with what it was then.
  */
-import { machines, Timeline } from "../../mod.ts";
+import { machines, Timeline } from "../../../mod.ts";
 import { withTape } from "./guest.ts";
 import type { Mark } from "./session.ts";
 

@@ -4,7 +4,7 @@
  * Without DIR it says what was not run.
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { machines, messageOf, NotModelled } from "../../mod.ts";
+import { machines, messageOf, NotModelled } from "../../../mod.ts";
 import { FIRST_LIGHT, KNOWN, type OurEntry, OURS } from "./known.ts";
 import { machineOf } from "./machine_words.ts";
 import { type EntryResult, runEntry } from "./run.ts";

@@ -4,7 +4,7 @@
  * (scripts/common.bash there is who defines it).
  * Invariant: what is not understood is an error with its line, never skipped.
  */
-import { ConfigError } from "../../mod.ts";
+import { ConfigError } from "../../../mod.ts";
 
 /** One entry of the file. */
 export interface CfgEntry {

@@ -3,7 +3,7 @@
  * machine): a shell, typed commands, an end; its tape replays, is travelled
  * through, survives SIGKILL, and the reference engine agrees on windows of it.
  */
-import { machines, Timeline, verifyTape } from "../../mod.ts";
+import { machines, Timeline, verifyTape } from "../../../mod.ts";
 import {
   type Check,
   debianGuest,
@@ -103,7 +103,7 @@ function engines(): string {
 /** Kills a recording process in mid-boot. */
 function kill(): string {
   const { bzImage, initrd } = guest();
-  const main = new URL("../../host/cli/main.ts", import.meta.url).pathname;
+  const main = new URL("../../../host/cli/main.ts", import.meta.url).pathname;
   const words = [
     ...["run", "--kernel", bzImage, "--initrd", initrd, "--append", APPEND],
     ...["--memory", "128", "--cpu", "qemu64,-apic"],

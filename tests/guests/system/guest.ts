@@ -9,7 +9,7 @@ import {
   type Scenario,
   TapeReader,
   verifyTape,
-} from "../../mod.ts";
+} from "../../../mod.ts";
 import { busybox, cloudKernel } from "./debian.ts";
 import { type Files, initramfs } from "./initramfs.ts";
 

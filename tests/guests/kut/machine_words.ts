@@ -3,10 +3,10 @@
  * Tables: QEMU's model names onto our models; flags that say nothing about the
  * guest's machine. Memory above what a machine can have is cut to that.
  */
-import { type Feature, FEATURES } from "../../cpu/arch/cpuid.ts";
-import { MODELLED_FEATURES, VMX_FEATURES } from "../../cpu/arch/models.ts";
-import { NotModelled } from "../../mod.ts";
-import { MAX_RAM_BYTES } from "../../cpu/layout.ts";
+import { type Feature, FEATURES } from "../../../cpu/arch/cpuid.ts";
+import { MODELLED_FEATURES, VMX_FEATURES } from "../../../cpu/arch/models.ts";
+import { NotModelled } from "../../../mod.ts";
+import { MAX_RAM_BYTES } from "../../../cpu/layout.ts";
 import type { CfgEntry } from "./unittests_cfg.ts";
 
 /** QEMU's model, and which of ours stands for it: with `svm` on, and without. */

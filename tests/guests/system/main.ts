@@ -4,7 +4,7 @@
  * of it is part of the project. Its last line is "N passed, N failed".
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { messageOf } from "../../mod.ts";
+import { messageOf } from "../../../mod.ts";
 import { busybox, cloudKernel } from "./debian.ts";
 import type { Check } from "./guest.ts";
 import { KVM_CHECKS } from "./kvm_amd.ts";

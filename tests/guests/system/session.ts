@@ -11,7 +11,7 @@ import {
   Recorder,
   type Scenario,
   tapeWriter,
-} from "../../mod.ts";
+} from "../../../mod.ts";
 
 const SLICE = 5_000_000;
 

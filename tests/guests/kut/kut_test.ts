@@ -4,8 +4,8 @@
  * `deno task kut --images DIR`.
  */
 import { assertEquals, assertThrows } from "@std/assert";
-import { ConfigError } from "../../mod.ts";
-import { parseModel } from "../../cpu/arch/models.ts";
+import { ConfigError } from "../../../mod.ts";
+import { parseModel } from "../../../cpu/arch/models.ts";
 import { machineOf } from "./machine_words.ts";
 import { wanted } from "./main.ts";
 import { type CfgEntry, parseCfg, shellWords } from "./unittests_cfg.ts";
