@@ -7,7 +7,7 @@
  *
  * Times are CPU times of user code, start-up and loading included on both
  * sides, in rounds that alternate. Each of our runs is a process of its own
- * (this file, with the work and the tape as arguments), so that its start-up
+ * (this file, with work, tape and guest as arguments), so that its start-up
  * is paid and its peak memory is its own.
  */
 import process from "node:process";
@@ -15,6 +15,7 @@ import {
   FileSink,
   FileSource,
   machines,
+  messageOf,
   Recorder,
   TapeReader,
   tapeWriter,
@@ -22,8 +23,8 @@ import {
   verifyTape,
 } from "../mod.ts";
 import {
-  findLinuxGuest,
   type LinuxGuest,
+  linuxGuest,
   linuxMachine,
   runToPrompt,
 } from "./linux_guest.ts";
@@ -31,6 +32,8 @@ import { median } from "./recording.ts";
 
 const SEEKS = 9;
 const QEMU = "qemu-system-x86_64";
+/** Seconds in which QEMU must come to the prompt. */
+const QEMU_SECONDS = 300;
 
 /** What one process of ours measured. */
 interface Work {
@@ -100,12 +103,12 @@ function seek(tape: string): Partial<Work> {
 }
 
 /** Runs `work` in a process of its own. */
-function inProcess(work: string, tape: string, folder: string): Work {
+function inProcess(work: string, tape: string, guest: LinuxGuest): Work {
   const config = new URL("../deno.json", import.meta.url).pathname;
   const { code, stdout } = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--no-check", "--config", config],
-      ...[import.meta.filename!, work, tape, folder],
+      ...[import.meta.filename!, work, tape, JSON.stringify(guest)],
     ],
     stderr: "inherit",
   }).outputSync();
@@ -121,7 +124,8 @@ function qemuBoot(guest: LinuxGuest): number | undefined {
       -display none -serial stdio -accel tcg -cpu "$CPU" -m "$MB" \
       -kernel "$KERNEL" -initrd "$INITRD" -append "$APPEND"; }
     pid=$Q_PID; line=
-    while IFS= read -r -N1 c <&"\${Q[0]}"; do
+    while [ $SECONDS -lt ${QEMU_SECONDS} ] &&
+      IFS= read -r -t ${QEMU_SECONDS} -N1 c <&"\${Q[0]}"; do
       if [ "$c" = $'\\n' ]; then line=; else line="$line$c"; fi
       if [ "$line" = "$PROMPT" ]; then break; fi
     done
@@ -148,25 +152,34 @@ function qemuBoot(guest: LinuxGuest): number | undefined {
   return Number(ticks) / Number(rate);
 }
 
-/** Measures a guest. @param folder where it was found */
+/**
+ * Measures a guest.
+ * @param folder where it is; undefined: Debian's
+ * @returns why there is none, if it can't be had
+ */
 export function measureLinux(
-  guest: LinuxGuest,
-  folder: string,
+  folder: string | undefined,
   rounds: number,
-): LinuxFigures {
+): LinuxFigures | string {
   const directory = Deno.makeTempDirSync({ prefix: "vmtape-bench-" });
   const tape = `${directory}/boot.tape`;
   try {
+    let guest: LinuxGuest;
+    try {
+      guest = linuxGuest(folder, directory);
+    } catch (error) {
+      return messageOf(error);
+    }
     const recorded: Work[] = [], replayed: Work[] = [];
     const qemu: number[] = [];
     for (let round = 0; round < rounds; round++) {
       if (round > 0) Deno.removeSync(tape);
-      recorded.push(inProcess("record", tape, folder));
+      recorded.push(inProcess("record", tape, guest));
       const theirs = qemuBoot(guest);
       if (theirs !== undefined) qemu.push(theirs);
-      replayed.push(inProcess("replay", tape, folder));
+      replayed.push(inProcess("replay", tape, guest));
     }
-    const { seeks } = inProcess("seek", tape, folder);
+    const { seeks } = inProcess("seek", tape, guest);
     return {
       guest,
       steps: recorded[0].steps,
@@ -206,9 +219,9 @@ export function linuxLines(f: LinuxFigures): string[] {
 }
 
 if (import.meta.main) {
-  const [work, tape, folder] = Deno.args;
+  const [work, tape, guest] = Deno.args;
   const done = work === "record"
-    ? record(findLinuxGuest(folder)!, tape)
+    ? record(JSON.parse(guest) as LinuxGuest, tape)
     : work === "replay"
     ? replay(tape)
     : seek(tape);

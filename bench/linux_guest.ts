@@ -1,11 +1,14 @@
 /**
- * The Linux guest of measurements: a kernel image and an initial RAM disk in a
- * folder that the user names. Nothing of it is part of this project; the
- * system tests make such a folder from Debian's packages.
+ * The Linux guests of measurements: a kernel image and an initial RAM disk,
+ * from a folder that the user names, or Debian's, as the system tests make them
+ * from its packages. Nothing of them is part of this project.
  */
 import type { Kernel } from "../core/kernel.ts";
 import type { StopInfo } from "../core/sink.ts";
 import { machines } from "../host/machine.ts";
+import { busybox, cloudKernel } from "../tests/guests/system/debian.ts";
+import { initramfs } from "../tests/guests/system/initramfs.ts";
+import { LEAN } from "../tests/guests/system/lean.ts";
 
 /** Kernel and initial RAM disk. */
 export interface LinuxGuest {
@@ -17,50 +20,66 @@ export interface LinuxGuest {
   readonly memory: number;
   /** What the console shows when the guest waits for commands. */
   readonly prompt: string;
+  /** vCPUs; more than one are found by ACPI. */
+  readonly cpus: number;
 }
 
-/** Where folders are looked for when none is named. */
-const PLACES = ["/tmp/linux-guest"];
+/** What a kernel and an initial RAM disk are booted with. */
+function lean(kernel: string, initrd: string): LinuxGuest {
+  const { append, cpu, megabytes, prompt } = LEAN;
+  const memory = megabytes * 2 ** 20;
+  return { kernel, initrd, append, cpu, memory, prompt, cpus: 1 };
+}
 
 /**
  * The guest in a folder: `vmlinux` or the first `vmlinuz*`, and the first
  * `*.cpio*` (`tiny.cpio` and `initrd.cpio` before others).
- * @returns undefined when the folder has no such files
+ * @throws Error when the folder has no such files
  */
-export function findLinuxGuest(folder?: string): LinuxGuest | undefined {
-  for (const place of folder === undefined ? PLACES : [folder]) {
-    let names: string[];
-    try {
-      names = [...Deno.readDirSync(place)].map((entry) => entry.name).sort();
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) continue;
-      throw error;
-    }
-    const kernel = names.find((n) => n === "vmlinux") ??
-      names.find((n) => n.startsWith("vmlinuz"));
-    const initrd = ["tiny.cpio", "initrd.cpio"].find((n) =>
-      names.includes(n)
-    ) ?? names.find((n) => n.includes(".cpio"));
-    if (kernel === undefined || initrd === undefined) continue;
-    return {
-      kernel: `${place}/${kernel}`,
-      initrd: `${place}/${initrd}`,
-      append: "console=ttyS0 reboot=t nokaslr cryptomgr.notests",
-      cpu: "qemu64,-apic",
-      memory: 128 << 20,
-      prompt: "# ",
-    };
+function folderGuest(folder: string): LinuxGuest {
+  const names = [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
+  const kernel = names.find((n) => n === "vmlinux") ??
+    names.find((n) => n.startsWith("vmlinuz"));
+  const initrd = ["tiny.cpio", "initrd.cpio"].find((n) => names.includes(n)) ??
+    names.find((n) => n.includes(".cpio"));
+  if (kernel === undefined || initrd === undefined) {
+    throw new Error(
+      `no kernel and initial RAM disk in ${folder}; name a folder that has ` +
+        "vmlinux or vmlinuz* and *.cpio",
+    );
   }
-  return undefined;
+  return lean(`${folder}/${kernel}`, `${folder}/${initrd}`);
+}
+
+/**
+ * The guest to measure.
+ * @param folder where it is; undefined: Debian's, from its packages
+ * @param scratch folder for an initial RAM disk made here
+ * @throws Error when it can't be had
+ */
+export function linuxGuest(
+  folder: string | undefined,
+  scratch: string,
+): LinuxGuest {
+  if (folder !== undefined) return folderGuest(folder);
+  const { bzImage } = cloudKernel();
+  const initrd = `${scratch}/initrd.cpio`;
+  Deno.writeFileSync(initrd, initramfs(Deno.readFileSync(busybox())));
+  return lean(bzImage, initrd);
+}
+
+/** The same with two vCPUs, which ACPI tells of, as the system tests boot it. */
+export function withTwoCpus(guest: LinuxGuest): LinuxGuest {
+  return { ...guest, cpu: guest.cpu.replace(",-apic", ""), cpus: 2 };
 }
 
 /** A machine at step 0 with the guest loaded. */
 export function linuxMachine(guest: LinuxGuest, engine = "t0"): Kernel {
-  const { cpu, memory, append } = guest;
+  const { cpu, memory, append, cpus } = guest;
   return machines.create(
     {
       doc: "",
-      machine: { cpu, memory, cpus: 1, platform: "pc", seed: 1n },
+      machine: { cpu, memory, cpus, platform: "pc", seed: 1n },
       guest: {
         format: "linux",
         path: "kernel",
@@ -80,30 +99,40 @@ export function linuxMachine(guest: LinuxGuest, engine = "t0"): Kernel {
   );
 }
 
-/**
- * Runs until a line of the console begins with the prompt.
- * @param budget steps between looks at the console
- * @throws Error when the machine ends before
- */
-export function runToPrompt(
+/** Steps in which a boot must come to its prompt. */
+export const MOST_STEPS = 3e9;
+/** Steps between looks at the console. */
+const SLICE = 1e6;
+
+/** Calls `seen` when a line of the console begins with the guest's prompt. */
+export function onPrompt(
   kernel: Kernel,
-  guest: LinuxGuest,
-  budget = 1e6,
-): StopInfo {
-  let line = "", seen = false;
+  { prompt }: LinuxGuest,
+  seen: () => void,
+): void {
+  let line = "";
   machines.serial(kernel)!.listen((byte) => {
     line = byte === 10 ? "" : line + String.fromCharCode(byte);
-    seen ||= line === guest.prompt;
+    if (line === prompt) seen();
   });
+}
+
+/**
+ * Runs to the prompt.
+ * @throws Error when the machine ends before, or does not come there
+ */
+export function runToPrompt(kernel: Kernel, guest: LinuxGuest): StopInfo {
+  let there = false;
+  onPrompt(kernel, guest, () => there = true);
   for (;;) {
-    const info = kernel.run({ budgetSteps: budget });
-    if (seen) return info;
-    if (info.kind !== "budget") {
-      throw new Error(
-        `boot ${guest.kernel}: the machine came to ${info.kind} at step ` +
-          `${info.step} before the prompt "${guest.prompt}"; its last line ` +
-          `was "${line}"`,
-      );
-    }
+    const info = kernel.run({ budgetSteps: SLICE });
+    if (there) return info;
+    if (info.kind === "budget" && info.step < MOST_STEPS) continue;
+    const console = machines.serial(kernel)!.tail();
+    throw new Error(
+      `boot ${guest.kernel}: ${info.kind} at step ${info.step} without the ` +
+        `prompt ${JSON.stringify(guest.prompt)} at a line's start; the ` +
+        `console ends with:\n${new TextDecoder().decode(console).slice(-800)}`,
+    );
   }
 }

@@ -1,19 +1,33 @@
 /**
  * `deno task bench`: measures what we publish, ratios side by side in one run.
- * Arguments: --engine NAME, --millions N (instructions a run), --rounds N,
- * --only engines|recording|travel|linux, --linux DIR (a folder with a Linux
- * kernel and initial RAM disk, see linux_guest.ts).
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { engineTable, measureEngines } from "./engines.ts";
 import { linuxLines, measureLinux } from "./linux.ts";
-import { findLinuxGuest } from "./linux_guest.ts";
 import { recordingOverhead, travelCosts } from "./recording.ts";
 
-const { engine, millions, rounds, only, linux } = parseArgs(Deno.args, {
+const HELP = `deno task bench [--only PART] [--linux DIR] …
+
+Measures every published claim; compare ratios, not seconds of two runs.
+
+  --only PART     engines, recording, travel or linux
+  --linux DIR     boots the kernel (vmlinux or vmlinuz*) and initial RAM disk
+                  (*.cpio) there; default: Debian's cloud kernel and busybox,
+                  fetched by apt and kept in ~/.cache/vmtape
+  --rounds N      how often what is timed is run (default 3)
+  --millions N    instructions of a run of engines and recording (default 600)
+  --engine NAME   t0 (default) or reference, for engines
+  --help          this`;
+
+const { engine, millions, rounds, only, linux, help } = parseArgs(Deno.args, {
   string: ["engine", "millions", "rounds", "only", "linux"],
+  boolean: ["help"],
   default: { engine: "t0", millions: "600", rounds: "3", only: "" },
 });
+if (help) {
+  console.log(HELP);
+  Deno.exit(0);
+}
 const wanted = (what: string): boolean => only === "" || only === what;
 
 if (wanted("engines")) {
@@ -65,17 +79,9 @@ if (wanted("travel")) {
 if (wanted("linux")) {
   console.log("A Linux boot:");
   const folder = linux === undefined ? undefined : String(linux);
-  const guest = findLinuxGuest(folder);
-  if (guest === undefined) {
-    console.log(
-      `  not run: no kernel and initial RAM disk ${
-        folder === undefined ? "found" : `in ${folder}`
-      }; name a folder that has vmlinux or vmlinuz* and *.cpio with --linux`,
-    );
-  } else {
-    const place = guest.kernel.slice(0, guest.kernel.lastIndexOf("/"));
-    for (const line of linuxLines(measureLinux(guest, place, Number(rounds)))) {
-      console.log(`  ${line}`);
-    }
-  }
+  const figures = measureLinux(folder, Number(rounds));
+  const lines = typeof figures === "string"
+    ? [`not run: ${figures}`]
+    : linuxLines(figures);
+  for (const line of lines) console.log(`  ${line}`);
 }

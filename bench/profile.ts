@@ -3,38 +3,63 @@
  * execute (instruction at RIP at random steps), adds the forms that compilers
  * emit most, and writes cpu/engine/t0/hot_forms.ts.
  *
- *   deno task profile [--linux DIR] [image.flat …]
- *
- * Images are multiboot files such as kvm-unit-tests'; DIR holds a Linux kernel
- * and initial RAM disk (linux_guest.ts), sampled up to its prompt; our own
- * kernels are always sampled. Invariant: the list only says what is fast, never what happens.
+ * Sampled are the boots that the system tests make of Debian's kernel, on one
+ * vCPU and on two, our own kernels, and images that the user names.
+ * Invariant: the list only says what is fast, never what happens.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import type { Kernel } from "../core/kernel.ts";
 import { NotModelled } from "../core/errors.ts";
 import { assemble } from "../host/asm/mod.ts";
 import { machines } from "../host/machine.ts";
+import type { RegisterRow } from "../host/machines.ts";
 import { parseModel } from "../cpu/arch/models.ts";
-import { type Form, Forms } from "../cpu/engine/t0/form.ts";
+import { type Form, Forms, hasForm } from "../cpu/engine/t0/form.ts";
 import { canFuse } from "../cpu/engine/t0/fused.ts";
 import { LEAN, temporariesOf } from "../cpu/engine/t0/module.ts";
 import { type Insn, OperandKind, Rep } from "../cpu/isa/insn.ts";
 import { createDecoder } from "../plugins/decoder/decode.ts";
 import { kernelImage, KERNELS } from "./kernels.ts";
-import { findLinuxGuest, linuxMachine } from "./linux_guest.ts";
+import {
+  linuxGuest,
+  linuxMachine,
+  MOST_STEPS,
+  onPrompt,
+  withTwoCpus,
+} from "./linux_guest.ts";
 import { guestMachine } from "./machine.ts";
 
 const SAMPLES = 3000;
 const STEPS_BETWEEN = 997;
-const LINUX_SAMPLES = 6000;
-/** Steps of a boot, about. */
-const BOOT_STEPS = 400e6;
+/** Of a Linux boot, by its number of vCPUs: most of it is the same code. */
+const BOOT_STEPS_BETWEEN: Readonly<Record<number, number>> = {
+  1: 42_500,
+  2: 170_000,
+};
 /** Pairs of forms that run without a dispatch between them, at most. */
 const PAIRS = 140;
 /** Samples of a form, of all guests, below which it stays outside. */
 const LEAST = 3;
 
-const { linux, _: images } = parseArgs(Deno.args, { string: ["linux"] });
+const HELP = `deno task profile [--linux DIR] [IMAGE …]
+
+Samples what guests execute and writes cpu/engine/t0/hot_forms.ts. Sampled up to
+their prompts are Linux boots on one and two vCPUs, of Debian's cloud kernel and
+busybox (fetched by apt, kept in ~/.cache/vmtape) unless --linux names others,
+then our own kernels, then each IMAGE.
+
+  --linux DIR   a folder with vmlinux or vmlinuz*, and *.cpio
+  IMAGE         a multiboot file, such as one of kvm-unit-tests'
+  --help        this`;
+
+const { linux, help, _: images } = parseArgs(Deno.args, {
+  string: ["linux"],
+  boolean: ["help"],
+});
+if (help) {
+  console.log(HELP);
+  Deno.exit(0);
+}
 
 const decoder = createDecoder(parseModel("max-intel"));
 
@@ -45,7 +70,7 @@ interface Example {
   readonly local: boolean;
 }
 
-/** Decodes what begins at `hex`; undefined for `call` rows. */
+/** Decodes what begins at `hex`; undefined where there is no form. */
 function example(
   codeSize: 16 | 32 | 64,
   rip: bigint,
@@ -60,7 +85,7 @@ function example(
     codeSize,
     false,
   );
-  if (typeof insn === "number" || insn.row.emit === undefined) return undefined;
+  if (typeof insn === "number" || !hasForm(insn.row)) return undefined;
   const [first] = insn.operands;
   const local = first?.kind === OperandKind.NearBranch &&
     first.imm >> 12n === rip >> 12n;
@@ -133,11 +158,24 @@ function count(form: Form, text: string, n: number): void {
   }
 }
 
-/** @param between steps between two samples, on average */
-function sample(kernel: Kernel, samples: number, between: number): void {
+const isActive = ({ name, meaning }: RegisterRow): boolean =>
+  name === "activity" && meaning === "Active";
+
+/**
+ * Samples the vCPUs in turn, those that are active.
+ * @param between steps between two samples, on average
+ * @param goesOn asked before the i-th sample
+ */
+function sample(
+  kernel: Kernel,
+  between: number,
+  goesOn: (i: number) => boolean,
+  cpus = 1,
+): void {
   const inspector = machines.inspector(kernel)!;
   let random = 1, step = 0;
-  for (let i = 0; i < samples; i++) {
+  for (let i = 0; goesOn(i); i++) {
+    const cpu = i % cpus;
     random = (Math.imul(random, 1103515245) + 12345) >>> 0;
     step += 1 + (random >>> 8) % (2 * between);
     try {
@@ -146,9 +184,11 @@ function sample(kernel: Kernel, samples: number, between: number): void {
       if (error instanceof NotModelled) break;
       throw error;
     }
-    const [{ meaning = "" }] = inspector.registers(0);
+    const registers = inspector.registers(cpu);
+    if (!registers.some(isActive)) continue;
+    const [{ meaning = "" }] = registers;
     const size = Number(/(\d+)-bit/.exec(meaning)?.[1]) as 16 | 32 | 64;
-    const [first, second, third] = inspector.disassemble(0, 3)
+    const [first, second, third] = inspector.disassemble(cpu, 3)
       .map(({ address, bytes }) =>
         bytes ? example(size, BigInt(address), bytes) : undefined
       );
@@ -311,30 +351,38 @@ function addCommonPairs(): void {
   }
 }
 
+const few = (i: number): boolean => i < SAMPLES;
+const scratch = Deno.makeTempDirSync({ prefix: "vmtape-profile-" });
+try {
+  const folder = linux === undefined ? undefined : String(linux);
+  const one = linuxGuest(folder, scratch);
+  for (const guest of [one, withTwoCpus(one)]) {
+    console.error(`sample ${guest.kernel}, vCPUs: ${guest.cpus}`);
+    const kernel = linuxMachine(guest);
+    let there = false;
+    onPrompt(kernel, guest, () => there = true);
+    const between = BOOT_STEPS_BETWEEN[guest.cpus];
+    const most = MOST_STEPS / between;
+    sample(kernel, between, (i) => !there && i < most, guest.cpus);
+    if (!there) {
+      throw new Error(
+        `sample ${guest.kernel}: it did not come to its prompt in ` +
+          `${kernel.moment.step} steps`,
+      );
+    }
+  }
+} finally {
+  Deno.removeSync(scratch, { recursive: true });
+}
 for (const kernel of KERNELS) {
   console.error(`sample ${kernel.name}`);
-  sample(guestMachine(kernelImage(kernel, 60)), SAMPLES, STEPS_BETWEEN);
+  sample(guestMachine(kernelImage(kernel, 60)), STEPS_BETWEEN, few);
 }
 for (const path of images) {
   console.error(`sample ${path}`);
   const memory = 256 << 20;
   const kernel = guestMachine(Deno.readFileSync(String(path)), { memory });
-  sample(kernel, SAMPLES, STEPS_BETWEEN);
-}
-if (linux !== undefined) {
-  const guest = findLinuxGuest(String(linux));
-  if (guest === undefined) {
-    throw new Error(
-      `sample ${linux}: no vmlinux or vmlinuz* with a *.cpio there; ` +
-        "name a folder that has both",
-    );
-  }
-  console.error(`sample ${guest.kernel}`);
-  sample(
-    linuxMachine(guest),
-    LINUX_SAMPLES,
-    Math.floor(BOOT_STEPS / LINUX_SAMPLES),
-  );
+  sample(kernel, STEPS_BETWEEN, few);
 }
 const sampled = counts.size;
 addCommon();

@@ -48,6 +48,8 @@ interface Waiting {
 export interface BusClock {
   step(): number;
   now(): number;
+  /** Virtual time of a step since the machine last idled. */
+  timeOf(step: number): number;
 }
 
 /** One machine's event stream. */
@@ -203,8 +205,7 @@ export class Bus {
       this.#sink?.hot(step, eventId, words, at, event.words);
     }
     if ((interest & HANDLED) !== 0) {
-      const idle = this.#clock.now() - this.#clock.step();
-      const when = { step, time: step + idle };
+      const when = { step, time: this.#clock.timeOf(step) };
       this.#enqueue(event, event.fromWords(words, at), when);
     }
   }

@@ -45,7 +45,13 @@ function owner(name: string, observes = false): Owner {
 }
 
 function makeBus(wanted: readonly EventToken[] = [One, Two, Hot, Note]) {
-  const clock = { at: 0, step: () => clock.at, now: () => clock.at + 100 };
+  const timeOf = (step: number) => step + 100;
+  const clock = {
+    at: 0,
+    step: () => clock.at,
+    now: () => timeOf(clock.at),
+    timeOf,
+  };
   const stream: string[] = [];
   const sink: FactSink = {
     input: (at, event, payload) =>

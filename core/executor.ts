@@ -80,7 +80,9 @@ export interface Executor {
   readonly state: PagedState;
   /** Steps completed; kept in the state pages. */
   step(): number;
-  /** Idle time in ns; kept in the state pages. Virtual time = step + idle. */
+  /** Virtual nanoseconds of a step; 1 if not given. */
+  readonly pace?: number;
+  /** Idle time in ns; kept in the state pages. Virtual time = step × pace + idle. */
   idle(): number;
   /** Lets virtual time pass while halted. */
   setIdle(nanoseconds: number): void;

@@ -8,8 +8,7 @@
 import { assert } from "./assert.ts";
 import { Bus } from "./bus.ts";
 import type { Owner } from "./bus.ts";
-import { ClockService } from "./clock.ts";
-import type { Clock } from "./clock.ts";
+import { ClockService, VirtualTime } from "./clock.ts";
 import type { DigestPart } from "./digest.ts";
 import { failureReason, messageOf, StateError } from "./errors.ts";
 import type { EventToken } from "./event.ts";
@@ -62,7 +61,8 @@ export class Kernel {
   /** The engine underneath. */
   readonly executor: Executor;
   readonly #config: KernelConfig;
-  readonly #clock: Clock;
+  /** Has no executor yet while that is being made. */
+  readonly #clock = new VirtualTime();
   readonly #bus: Bus;
   readonly #hooks = new HookTable();
   readonly #timers: Timers;
@@ -83,16 +83,10 @@ export class Kernel {
   private constructor(config: KernelConfig) {
     this.#config = config;
     this.seed = config.seed;
-    // Not there yet while the executor itself is being made.
-    const made: { executor?: Executor } = {};
-    const clock: Clock = {
-      step: () => made.executor?.step() ?? 0,
-      now: () => (made.executor?.step() ?? 0) + (made.executor?.idle() ?? 0),
-    };
-    this.#clock = clock;
+    const clock = this.#clock;
     this.#bus = new Bus(clock);
     this.#timers = new Timers((due) => {
-      if (this.#limit >= 0) this.#shorten(due - this.executor.idle());
+      if (this.#limit >= 0) this.#shorten(clock.stepOf(due));
     });
     for (const event of MACHINE_EVENTS) this.#bus.register(event, "kernel");
     const services = new Map<ServiceToken<unknown>, unknown>([
@@ -108,7 +102,7 @@ export class Kernel {
       random,
       stop: (reason, exitCode) => this.stop(reason, exitCode),
     }));
-    this.executor = made.executor = executor;
+    this.executor = clock.executor = executor;
     this.#bus.beforeEmit = () => executor.drain();
     subscribeKernel(
       this.#bus,
@@ -360,7 +354,7 @@ export class Kernel {
       Math.min(
         options.untilStep ?? boundary,
         boundary,
-        this.#timers.next() - executor.idle(),
+        this.#clock.stepOf(this.#timers.next()),
         at.step + budget,
       ),
     );
@@ -374,13 +368,12 @@ export class Kernel {
 
   /** Jumps to the next timer; false when there is none. */
   #letTimePass(): boolean {
-    const { executor } = this;
     const due = this.#timers.next();
     if (due === Number.POSITIVE_INFINITY) return false;
-    const { step, time } = this.moment;
+    const { time } = this.moment;
     if (due <= time) return true;
     this.#bus.emit(MachineIdled, { from: time, to: due });
-    executor.setIdle(due - step);
+    this.#clock.idleUntil(due);
     this.#fresh = true;
     this.#bus.pump();
     return true;

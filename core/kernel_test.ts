@@ -174,6 +174,51 @@ Deno.test("timers due together fire in load order, then declared order", () => {
   ]);
 });
 
+Deno.test("a step of several nanoseconds: timers at the first boundary, idling to the nanosecond", () => {
+  const busy = assemble(
+    li(0, 1050),
+    out(0, PORT.timerPeriod),
+    irq(0),
+    add(1, 1, 1),
+    jmp(-2),
+  );
+  for (const chop of [0, 1, 7]) {
+    const kernel = makeToy({
+      program: busy,
+      chop,
+      pace: 100,
+      plugins: [toyTimer],
+    });
+    const ticks: string[] = [];
+    kernel.watch(
+      ToyTicked,
+      (_payload, at) => void ticks.push(`${at.step} ${at.time}`),
+    );
+    const times: number[] = [];
+    kernel.watch(
+      ToyRetired,
+      (_payload, at) => void times.push(at.time - at.step * 100),
+    );
+    // Armed in step 1, at time 100, for 1150; each period begins at its tick.
+    kernel.run({ untilStep: 40 });
+    assertEquals(ticks, ["12 1200", "23 2300", "34 3400"]);
+    assertEquals(times, new Array(40).fill(0));
+    assertEquals(kernel.moment, { step: 40, time: 4000 });
+  }
+  const idled: number[] = [];
+  for (const [delay, time] of [[123, 400], [777, 877]]) {
+    const kernel = makeToy({
+      program: assemble(li(0, delay), out(0, 12), irq(0), hltHeld()),
+      pace: 100,
+      plugins: [twoTimers("idle")],
+    });
+    kernel.watch(MachineIdled, ({ from, to }) => void idled.push(from, to));
+    // Armed at time 100. The first comes before the machine halts.
+    assertEquals(kernel.run(), { kind: "waiting", step: 4, time });
+  }
+  assertEquals(idled, [400, 877]);
+});
+
 Deno.test("a deadline in the past fires at the next boundary; spinning is refused", () => {
   const kernel = makeToy({
     program: assemble(out(0, 13), jmp(-1)),

@@ -37,7 +37,9 @@ export interface CpuContext {
   /** Who looks at exceptions before the guest does, if somebody does. */
   readonly exceptionFilter?: ExceptionFilter;
   readonly facts: FactPort;
-  /** Virtual time in ns now (steps + idle). */
+  /** Virtual nanoseconds of a step; 1 if not given. */
+  readonly pace?: number;
+  /** Virtual time in ns now (steps × pace + idle). */
   time(): number;
   /** Next 64 random bits of the machine's seeded stream (RDRAND, RDSEED). */
   random(): bigint;

@@ -26,6 +26,7 @@ import { T0Engine, t0EngineBytes } from "../cpu/engine/t0/engine.ts";
 import { TURN_STEPS } from "../cpu/engine/turns.ts";
 import type { Hardware } from "../cpu/hardware.ts";
 import { MAX_RAM_BYTES } from "../cpu/layout.ts";
+import { initialize as initializeX87 } from "../cpu/semantics/fpu_control.ts";
 import {
   DecoderService,
   type InstructionDecoder,
@@ -109,6 +110,8 @@ interface MachineRecord {
   readonly cpus: number;
   /** Steps of a vCPU's turn; only where there are several. */
   readonly quantum?: number;
+  /** Virtual nanoseconds of a step; only where it isn't 1. */
+  readonly pace?: number;
   /** SHA-256 of everything that was loaded, by name. */
   readonly images: { readonly [name: string]: string };
 }
@@ -141,6 +144,7 @@ function load(
         ramBytes: record.ramBytes,
         cpus: record.cpus,
         turnSteps: record.quantum,
+        pace: record.pace,
         engineBytes: engine.bytes(record.cpus),
         engine: engine.make,
         boot: (hardware) => {
@@ -159,8 +163,13 @@ function load(
   return kernel;
 }
 
-/** Copies the guest into RAM and the initial state into vCPU 0. */
+/**
+ * Copies the guest into RAM and the initial state into vCPU 0. Every vCPU has
+ * executed FNINIT, as firmware does: after reset all x87 exceptions are unmasked
+ * and all registers in use (SDM 3A table 9-1), which guests do not expect.
+ */
 function boot(hardware: Hardware, guest: LoadedGuest): void {
+  hardware.cpus.forEach(initializeX87);
   for (const { physicalAddress, bytes } of guest.segments) {
     if (bytes.length > 0) hardware.physical.writeBytes(physicalAddress, bytes);
   }
@@ -271,6 +280,7 @@ function create(
       ramBytes: machine.memory + (nested ? L0_RESERVE_BYTES : 0),
       cpus: machine.cpus,
       ...(machine.cpus > 1 ? { quantum: machine.quantum ?? TURN_STEPS } : {}),
+      ...((machine.pace ?? 1) > 1 ? { pace: machine.pace } : {}),
       images,
     },
     plugins,

@@ -80,6 +80,8 @@ export interface MachineConfig {
   readonly cpus?: number;
   /** Steps of a vCPU's turn; TURN_STEPS if not given. */
   readonly turnSteps?: number;
+  /** Virtual nanoseconds of a step; 1 if not given. */
+  readonly pace?: number;
   /** Room in the layout that the engine asks for. */
   readonly engineBytes: number;
   /** Makes the engine. */
@@ -110,6 +112,7 @@ class Core implements CpuContext {
     readonly devices: DeviceSpace,
     readonly facts: RingFacts,
     memory: WebAssembly.Memory,
+    readonly pace: number,
   ) {
     this.v = new Vcpu(memory, layout, index);
     this.access = new LinearAccess(this);
@@ -124,7 +127,7 @@ class Core implements CpuContext {
   }
 
   time(): number {
-    return this.machine.step() + this.machine.idle();
+    return this.machine.step() * this.pace + this.machine.idle();
   }
   random(): bigint {
     return this.machine.port.random.u64();
@@ -149,6 +152,7 @@ export class MachineExecutor implements Executor, LoopHost {
   /** Where everything lies in it. */
   readonly layout: Layout;
   readonly state: LayoutState;
+  readonly pace: number;
   /** What participants get. */
   readonly hardware: Hardware;
   /** The device bus. */
@@ -172,6 +176,7 @@ export class MachineExecutor implements Executor, LoopHost {
     checkCpus(cpus);
     checkMemory(config.ramBytes);
     const { model, ramBytes } = config;
+    this.pace = config.pace ?? 1;
     this.layout = createLayout(cpus, ramBytes, config.engineBytes);
     const pages = this.layout.totalBytes / 65536;
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
@@ -194,6 +199,7 @@ export class MachineExecutor implements Executor, LoopHost {
         this.devices,
         this.facts,
         this.memory,
+        this.pace,
       ));
     this.turns = new Turns(
       this.memory,

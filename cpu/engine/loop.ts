@@ -7,6 +7,7 @@
  * While TF, RF, a shadow, a debug register or a monitor trap asks for it, the
  * engine is given one step at a time.
  */
+import { isPrefix } from "../isa/prefixes.ts";
 import { Vector } from "../arch/exceptions.ts";
 import { Rflags } from "../arch/flags.ts";
 import { DebugCtl, MsrSlot } from "../arch/msr.ts";
@@ -390,12 +391,4 @@ export class MachineLoop implements CallRows {
 /** IA32_DEBUGCTL.BTF: TF traps after taken branches only (SDM 3B §17.4.3). */
 function onBranches(cpu: CpuContext): boolean {
   return (cpu.v.msr(MsrSlot.DebugCtl) & DebugCtl.BTF) !== 0n;
-}
-
-/** Legacy and REX prefixes (SDM 2A §2.1.1, §2.2.1). */
-function isPrefix(byte: number, long: boolean): boolean {
-  if (long && (byte & 0xf0) === 0x40) return true;
-  return byte === 0x66 || byte === 0x67 || byte === 0xf0 ||
-    byte === 0x2e || byte === 0x36 || byte === 0x3e || byte === 0x26 ||
-    byte === 0x64 || byte === 0x65;
 }

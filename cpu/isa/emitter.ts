@@ -152,3 +152,18 @@ export interface Emitter<V, B> extends PureOps<V, B> {
 
 /** A row's semantics. Generic in the back end's representations. */
 export type EmitFunction = <V, B>(e: Emitter<V, B>) => void;
+
+/**
+ * What `quick` functions of `call` rows may use beside: system state, as it is
+ * before the instruction; changes are committed at its end.
+ */
+export interface QuickEmitter<V, B> extends Emitter<V, B> {
+  /** Field of the vCPU page at an offset of VCPU (layout.ts), zero-extended. */
+  field(offset: number, size: Size): V;
+  setField(offset: number, size: Size, v: V): void;
+  /** TSC that software outside a guest sees. */
+  tsc(): V;
+}
+
+/** A `call` row's plain case. */
+export type QuickFunction = <V, B>(e: QuickEmitter<V, B>) => void;

@@ -92,6 +92,8 @@ export interface Insn {
   readonly segment: number;
   readonly lock: boolean;
   readonly rep: number;
+  /** The same at another RIP, with another branch target or RIP-relative address if it has one. */
+  at(rip: bigint, target: bigint): Insn;
   /** Groups instructions that differ only in immediates, displacement, length and address. */
   readonly formKey: string;
 }

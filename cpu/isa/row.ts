@@ -6,7 +6,7 @@
  * cpu/isa/table.ts; nothing else says what an instruction does.
  */
 import type { CpuContext } from "../context.ts";
-import type { EmitFunction } from "./emitter.ts";
+import type { EmitFunction, QuickFunction } from "./emitter.ts";
 import type { Insn } from "./insn.ts";
 import type { InterceptId } from "../arch/intercepts.ts";
 import type { Feature } from "../arch/cpuid.ts";
@@ -46,6 +46,14 @@ export interface Row {
   readonly codes: readonly string[];
   readonly emit?: EmitFunction;
   readonly call?: CallFunction;
+  /**
+   * With `call`: its plain case, for engines that compile. `slowIf` sends every
+   * other case to `call`, as privilege and interception do by themselves. The
+   * reference executes `call` always, so law 2 compares the two.
+   */
+  readonly quick?: QuickFunction;
+  /** Ends the turn where there are several vCPUs; `quick` then serves one only. */
+  readonly yields?: boolean;
   /** Manual reference, e.g. "SDM 2A ADD". */
   readonly manual: string;
   /** Required CPUID feature; a model without it raises #UD. */

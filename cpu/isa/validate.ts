@@ -24,6 +24,9 @@ export function validateRows(rows: readonly Row[]): string[] {
     if ((row.emit === undefined) === (row.call === undefined)) {
       complain("needs exactly one of emit and call");
     }
+    if (row.quick !== undefined && row.call === undefined) {
+      complain("has a quick case but no call");
+    }
     if (row.codes.length === 0) complain("covers no code");
     for (const code of row.codes) {
       const other = codes.get(code);

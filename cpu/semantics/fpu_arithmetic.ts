@@ -361,7 +361,10 @@ export function fcom(
   };
 }
 
-/** FCOMI, FUCOMI and their popping forms. */
+/**
+ * FCOMI, FUCOMI and their popping forms. C1 changes with a stack fault only, as
+ * on processors of both vendors; SDM 2A FCOMI clears it.
+ */
 export function fcomi(pop: boolean, quiet: boolean): CallFunction {
   const written = Rflags.CF | Rflags.PF | Rflags.ZF | Rflags.OF | Rflags.SF |
     Rflags.AF;
@@ -369,17 +372,15 @@ export function fcomi(pop: boolean, quiet: boolean): CallFunction {
     if (!x87.begin(cpu)) return Outcome.Fault;
     x87.pointers(cpu, insn);
     const i = stackOperand(insn);
-    // Intel's processors clear C1 (SDM 2A FCOMI), AMD's leave it.
-    const which = cpu.model.vendor === "AuthenticAMD" ? 0 : Code.C1;
     let relation: number = Relation.Unordered;
     let stays = false;
     if (x87.empty(0) || x87.empty(i)) stays = !x87.underflow();
     else relation = compare(F80, x87.env, x87.st(0), x87.st(i), quiet);
     const { v } = cpu;
     v.rflags = (v.rflags & ~written | RELATION_FLAGS[relation]) >>> 0;
-    if (x87.blocked) return x87.abandon(0, which);
+    if (x87.blocked) return x87.abandon(0, 0);
     if (pop && !stays) x87.pop();
-    return x87.finish(0, which);
+    return x87.finish(0, 0);
   };
 }
 

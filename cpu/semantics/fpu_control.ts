@@ -7,8 +7,8 @@ import { Vector } from "../arch/exceptions.ts";
 import { Cr0 } from "../arch/flags.ts";
 import type { CpuContext } from "../context.ts";
 import { type Insn, OperandKind } from "../isa/insn.ts";
-import { Outcome, type OutcomeCode } from "../isa/row.ts";
-import { Gpr, VCPU } from "../layout.ts";
+import { type CallFunction, Outcome, type OutcomeCode } from "../isa/row.ts";
+import { Gpr, Seg, VCPU } from "../layout.ts";
 import { readOperand, writeOperand } from "./operands.ts";
 
 /** Status word bits (SDM vol. 1 §8.1.3). */
@@ -101,10 +101,18 @@ export function fnclex(cpu: CpuContext): OutcomeCode {
   return Outcome.Done;
 }
 
+/** The last instruction's address: of any but those of SDM vol. 1 §8.3.11. */
+export function instructionPointer(cpu: CpuContext, insn: Insn): void {
+  cpu.v.setQuad(VCPU.fip, insn.rip);
+  cpu.v.setWord(VCPU.fcs, cpu.v.segSelector(Seg.CS));
+}
+
 /** FNOP and the no-operations left from the 8087 and 80287. */
 export function fnop(cpu: CpuContext, insn: Insn): OutcomeCode {
   if (unavailable(cpu)) return Outcome.Fault;
-  if (insn.row.name === "FNOP" && pendingError(cpu)) return Outcome.Fault;
+  if (insn.row.name !== "FNOP") return Outcome.Done;
+  if (pendingError(cpu)) return Outcome.Fault;
+  instructionPointer(cpu, insn);
   return Outcome.Done;
 }
 
@@ -115,12 +123,16 @@ export function fwait(cpu: CpuContext): OutcomeCode {
   return pendingError(cpu) ? Outcome.Fault : Outcome.Done;
 }
 
-/** EMMS: empties all tags. #UD under CR0.EM, #NM under CR0.TS. */
+/**
+ * EMMS: empties all tags and, as any MMX instruction, clears TOP (SDM 3A
+ * §13.2). #UD under CR0.EM, #NM under CR0.TS.
+ */
 export function emms(cpu: CpuContext): OutcomeCode {
   if (cpu.v.cr0 & Cr0.EM) return cpu.v.raise(Vector.UD);
   if (cpu.v.cr0 & Cr0.TS) return cpu.v.raise(Vector.NM);
   if (pendingError(cpu)) return Outcome.Fault;
   cpu.v.setWord(VCPU.ftw, 0xffff);
+  cpu.v.setWord(VCPU.fsw, cpu.v.word(VCPU.fsw) & ~Fsw.TOP);
   return Outcome.Done;
 }
 
@@ -151,9 +163,10 @@ export function fldcw(cpu: CpuContext, insn: Insn): OutcomeCode {
 }
 
 /** FINCSTP, FDECSTP: TOP moves, tags stay. */
-export function moveTop(by: 1 | -1): (cpu: CpuContext) => OutcomeCode {
-  return (cpu) => {
+export function moveTop(by: 1 | -1): CallFunction {
+  return (cpu, insn) => {
     if (unavailable(cpu) || pendingError(cpu)) return Outcome.Fault;
+    instructionPointer(cpu, insn);
     const fsw = cpu.v.word(VCPU.fsw);
     const top = ((fsw >> 11) + by) & 7;
     // C1 is cleared (SDM 2A FINCSTP).
@@ -165,6 +178,7 @@ export function moveTop(by: 1 | -1): (cpu: CpuContext) => OutcomeCode {
 /** FFREE: the tag of ST(i) becomes empty. */
 export function ffree(cpu: CpuContext, insn: Insn): OutcomeCode {
   if (unavailable(cpu) || pendingError(cpu)) return Outcome.Fault;
+  instructionPointer(cpu, insn);
   const fsw = cpu.v.word(VCPU.fsw);
   const physical = ((fsw >> 11) + insn.operands[0].reg) & 7;
   cpu.v.setWord(VCPU.ftw, cpu.v.word(VCPU.ftw) | 3 << physical * 2);

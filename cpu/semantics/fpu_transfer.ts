@@ -333,6 +333,7 @@ export function sign(change: "FCHS" | "FABS"): CallFunction {
 /** FFREEP (not in the SDM; AMD's and Intel's processors have it): frees, pops. */
 export function ffreep(cpu: CpuContext, insn: Insn): OutcomeCode {
   if (!x87.begin(cpu)) return Outcome.Fault;
+  x87.pointers(cpu, insn);
   x87.free(stackOperand(insn));
   x87.pop();
   return x87.finish();

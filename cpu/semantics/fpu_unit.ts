@@ -13,6 +13,7 @@ import { Access } from "../port.ts";
 import type { Vcpu } from "../vcpu.ts";
 import {
   Fsw,
+  instructionPointer,
   pendingError,
   setControl,
   Tag,
@@ -80,8 +81,7 @@ export class X87Unit {
   pointers(cpu: CpuContext, insn: Insn): void {
     const { v } = cpu;
     this.insn = insn;
-    v.setQuad(VCPU.fip, insn.rip);
-    v.setWord(VCPU.fcs, v.segSelector(Seg.CS));
+    instructionPointer(cpu, insn);
     if (insn.memory === undefined) return;
     v.setQuad(VCPU.fdp, effectiveOffset(cpu, insn, insn.memory));
     v.setWord(VCPU.fds, v.segSelector(insn.memory.segment));

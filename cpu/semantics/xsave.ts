@@ -5,7 +5,8 @@
  * The init optimization always happens and looks at the state itself: a
  * component is in use exactly when it differs from its initial configuration.
  * The modified optimization, which XSAVEOPT and XSAVES may make, never happens.
- * Everything that an instruction touches is probed before anything changes.
+ * Everything that an instruction touches is probed before anything changes; of
+ * the header, which lies in one page, that byte first which Intel's do.
  */
 import { Vector } from "../arch/exceptions.ts";
 import { Cr0, Cr4 } from "../arch/flags.ts";
@@ -35,6 +36,7 @@ import {
   storeX87,
   storeXmm,
 } from "./fx_image.ts";
+import { misaligned } from "./fpu_image.ts";
 import { effectiveOffset, memoryOf } from "./operands.ts";
 import { setPkru } from "./protection_keys.ts";
 
@@ -53,8 +55,12 @@ const COMPACTED = 1n << 63n;
 const X87_END = 160, XMM_END = 416;
 const MXCSR_INIT = 0x1f80, FCW_INIT = 0x37f;
 
-/** Components outside their initial configuration (SDM vol. 1 §13.6). */
-export function xinuse(cpu: CpuContext): number {
+/**
+ * Components outside their initial configuration (SDM vol. 1 §13.6).
+ * @param withMxcsr counts MXCSR to SSE, as the compacting forms do (§13.10)
+ *   and XGETBV on Intel's processors
+ */
+export function xinuse(cpu: CpuContext, withMxcsr: boolean): number {
   const { v } = cpu;
   let mask = 0;
   const zero = (from: number, bytes: number): boolean => {
@@ -68,6 +74,7 @@ export function xinuse(cpu: CpuContext): number {
     v.quad(VCPU.fip) === 0n && v.quad(VCPU.fdp) === 0n &&
     v.word(VCPU.fcs) === 0 && v.word(VCPU.fds) === 0 && zero(VCPU.x87, 128);
   if (!x87) mask |= XState.X87;
+  if (withMxcsr && v.word(VCPU.mxcsr) !== MXCSR_INIT) mask |= XState.SSE;
   for (let i = 0; i < 16; i++) {
     if (!zero(VCPU.vector + i * 64, 16)) mask |= XState.SSE;
   }
@@ -118,7 +125,10 @@ function place(
   const linear = access.linear(memory.segment, offset, bytes, write);
   if (linear === undefined) return undefined;
   if (linear & 63n) {
-    access.outcome = cpu.v.raise(Vector.GP, 0);
+    // Intel's prefer #AC below 4-byte alignment; the manual leaves it open.
+    const checked = cpu.model.vendor === "GenuineIntel" &&
+      misaligned(cpu, linear, 4);
+    if (!checked) access.outcome = cpu.v.raise(Vector.GP, 0);
     return undefined;
   }
   return linear;
@@ -152,23 +162,19 @@ export function save(kind: number, long: boolean): CallFunction {
   const optimized = kind !== SaveKind.Xsave;
   return (cpu: CpuContext, insn: Insn): OutcomeCode => {
     if (unavailable(cpu)) return Outcome.Fault;
-    const { v, access, model } = cpu;
+    const { access, model } = cpu;
     const supervisor = kind === SaveKind.Xsaves;
     const rfbm = Number(requested(cpu) & enabled(cpu, supervisor));
     const size = xsaveSize(model, rfbm, compacted);
     const linear = place(cpu, insn, size, true);
     if (linear === undefined) return access.outcome as OutcomeCode;
-    let inUse = xinuse(cpu) & rfbm;
-    // The compacting forms count MXCSR to SSE (§13.10).
-    if (compacted && v.word(VCPU.mxcsr) !== MXCSR_INIT) {
-      inUse |= rfbm & XState.SSE;
-    }
+    const inUse = xinuse(cpu, compacted) & rfbm;
     const saved = optimized ? inUse : rfbm;
     const offsetOf = (c: XsaveComponent): number =>
       compacted ? compactedOffset(rfbm, c.index) : standardOffset(model, c);
-    const header = (linear + BigInt(XSAVE_HEADER)) & MASK64;
+    const last = (linear + BigInt(XSAVE_EXTENDED - 1)) & MASK64;
     const kindOf = compacted ? Access.Write : Access.ReadForWrite;
-    if (access.probe(header, 16, kindOf) !== 0) {
+    if (access.probe(last, 1, kindOf) !== 0) {
       return access.outcome as OutcomeCode;
     }
     const mxcsr = compacted ? saved & XState.SSE : rfbm & XState.SSE;
@@ -250,8 +256,8 @@ export function restore(supervisor: boolean, long: boolean): CallFunction {
     const rfbm = Number(requested(cpu) & enabled(cpu, supervisor));
     const linear = place(cpu, insn, XSAVE_EXTENDED, false);
     if (linear === undefined) return access.outcome as OutcomeCode;
-    const head = (linear + BigInt(XSAVE_HEADER)) & MASK64;
-    if (access.probe(head, XSAVE_EXTENDED - XSAVE_HEADER, Access.Read) !== 0) {
+    const compBv = (linear + BigInt(XSAVE_HEADER + 8)) & MASK64;
+    if (access.probe(compBv, 8, Access.Read) !== 0) {
       return access.outcome as OutcomeCode;
     }
     const area = new Area(cpu, linear);
@@ -269,15 +275,15 @@ export function restore(supervisor: boolean, long: boolean): CallFunction {
     if (!probeComponents(cpu, linear, touched, offsetOf, Access.Read)) {
       return access.outcome as OutcomeCode;
     }
-    if (mxcsr) {
-      const value = imageMxcsr(cpu, area);
-      if (value === undefined) return v.raise(Vector.GP, 0);
-      v.setWord(VCPU.mxcsr, value);
-    } else if (cleared & XState.SSE) v.setWord(VCPU.mxcsr, MXCSR_INIT);
+    const value = mxcsr ? imageMxcsr(cpu, area) : MXCSR_INIT;
+    // The compacted format has its XMM registers loaded before that is seen.
+    if (value === undefined && standard) return v.raise(Vector.GP, 0);
     if (loaded & XState.X87) loadX87(cpu, area, long);
     else if (cleared & XState.X87) clearX87(cpu);
     if (loaded & XState.SSE) loadXmm(cpu, insn, area);
     else if (cleared & XState.SSE) loadXmm(cpu, insn, undefined);
+    if (value === undefined) return v.raise(Vector.GP, 0);
+    if ((mxcsr | cleared) & XState.SSE) v.setWord(VCPU.mxcsr, value);
     // PKRU last: its new rights do not concern this instruction's accesses.
     for (const c of XSAVE_COMPONENTS) {
       const bit = 1 << c.index;

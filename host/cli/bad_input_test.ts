@@ -268,6 +268,7 @@ const MACHINE_CASES: readonly Case[] = [
     parts: ["--memory: expected a size with unit", '"-5"'],
   },
   { name: "no vCPU", line: "run ok.asm --cpus 0", parts: ["from 1 to 64"] },
+  { name: "long step", line: "run ok.asm --pace 1001", parts: ["to 1000"] },
   { name: "nine vCPUs", line: "run ok.asm --cpus 9", parts: ["at most 8"] },
   {
     name: "an unknown CPU model",

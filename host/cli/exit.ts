@@ -28,7 +28,7 @@ export const Exit = {
   unexpected: 10,
   /** `run --timeout` cut it (as timeout(1)). */
   timeout: 124,
-  /** Ctrl-C (as shells do: 128 + SIGINT). */
+  /** Ctrl-C, SIGTERM or SIGHUP (as shells do: 128 + SIGINT). */
   interrupted: 130,
 } as const;
 
@@ -42,7 +42,7 @@ export const RUN_STATUSES: readonly (readonly [string, string])[] = [
   ["8", "internal error"],
   ["10", "an expectation of the scenario was not met"],
   ["124", "cut by --timeout"],
-  ["130", "Ctrl-C, or left by the escape key and q"],
+  ["130", "Ctrl-C, SIGTERM, SIGHUP, or left by the escape key and q"],
 ];
 
 /** Statuses of the tape commands, for their help. */

@@ -30,7 +30,10 @@ export interface Io {
   readonly piped: AsyncIterable<Uint8Array> | undefined;
   /** The terminal's keys, if a person sits at both ends: input and output. */
   readonly keys: Keys | undefined;
-  /** Calls `handler` at each Ctrl-C or SIGTERM; answers what ends that. */
+  /**
+   * Calls `handler` at each Ctrl-C, SIGTERM or SIGHUP (the terminal went away;
+   * under nohup nothing does); answers what ends that.
+   */
   onInterrupt(handler: () => void): () => void;
   /** Milliseconds of a clock that only goes forward. */
   now(): number;
@@ -47,6 +50,40 @@ function writeAll(
   for (let at = 0; at < data.length;) {
     at += stream.writeSync(data.subarray(at));
   }
+}
+
+/** Bit of SIGHUP in the masks of Linux's /proc/PID/status (proc(5)). */
+const SIGHUP_BIT = 1n;
+
+/**
+ * Whether whoever started this process has it ignore SIGHUP, as nohup(1) does.
+ * Only Linux tells, and only with leave to read.
+ */
+function ignoresHangUp(): boolean {
+  const path = "/proc/self/status";
+  try {
+    if (
+      Deno.permissions.querySync({ name: "read", path }).state !== "granted"
+    ) {
+      return false;
+    }
+    const mask = /^SigIgn:\s*([0-9a-f]+)/m.exec(Deno.readTextFileSync(path));
+    return mask !== null && (BigInt(`0x${mask[1]}`) & SIGHUP_BIT) !== 0n;
+  } catch {
+    return false;
+  }
+}
+
+/** What each signal that would end the process shall do. */
+function endings(handler: () => void): [Deno.Signal, () => void][] {
+  if (Deno.build.os === "windows") return [["SIGINT", handler]];
+  return [
+    ["SIGINT", handler],
+    ["SIGTERM", handler],
+    // Deno handles SIGHUP as soon as it handles SIGTERM, which undoes nohup's
+    // work: what was ignored needs a listener that does nothing.
+    ["SIGHUP", ignoresHangUp() ? () => {} : handler],
+  ];
 }
 
 /** The process's terminal. It is given back even if nobody asks for it. */
@@ -128,13 +165,11 @@ export function realIo(): Io {
       ? terminalKeys()
       : undefined,
     onInterrupt(handler) {
-      const signals: Deno.Signal[] = Deno.build.os === "windows"
-        ? ["SIGINT"]
-        : ["SIGINT", "SIGTERM"];
-      for (const signal of signals) Deno.addSignalListener(signal, handler);
+      const signals = endings(handler);
+      for (const [signal, act] of signals) Deno.addSignalListener(signal, act);
       return () => {
-        for (const signal of signals) {
-          Deno.removeSignalListener(signal, handler);
+        for (const [signal, act] of signals) {
+          Deno.removeSignalListener(signal, act);
         }
       };
     },

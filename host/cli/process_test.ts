@@ -77,7 +77,7 @@ async function vmtape(
 }
 
 describe("Ctrl-C", () => {
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     it(`${signal} closes the tape: status 130, and it verifies`, async () => {
       const tape = `${signal}.tape`;
       const child = spawn(["run", "loop.asm", "--tape", tape]);
@@ -96,6 +96,36 @@ describe("Ctrl-C", () => {
       assertEquals([info.state, info.end.stopped], ["clean", true]);
     });
   }
+});
+
+describe("nohup", () => {
+  it("keeps a hang-up from ending the run", async () => {
+    const child = new Deno.Command("sh", {
+      args: [
+        ...["-c", 'trap "" HUP; exec "$@"', "sh"],
+        ...[Deno.execPath(), "run", "-A", MAIN],
+        ...["run", "echo.asm", "--tape", "nohup.tape"],
+      ],
+      cwd: folder,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const writer = child.stdin.getWriter();
+    const reader = child.stdout.getReader();
+    for (const key of ["a", "b"]) {
+      await writer.write(new TextEncoder().encode(key));
+      const { value } = await reader.read();
+      assertEquals(new TextDecoder().decode(value), key);
+      child.kill("SIGHUP");
+    }
+    await writer.write(new TextEncoder().encode("q"));
+    // the guest's own end, not 130
+    assertEquals((await child.status).code, 1);
+    await reader.cancel();
+    await writer.close().catch(() => {});
+    await child.stderr.cancel();
+  });
 });
 
 describe("pipes", () => {

@@ -58,13 +58,14 @@ describe("several vCPUs on the command line", () => {
       assertEquals(status, 0, engine);
     }
     const image = await bench.run(
-      "run two.asm --cpus 3 --memory 2 --tape three.tape",
+      "run two.asm --cpus 3 --memory 2 --pace 7 --tape three.tape",
     );
     assertEquals([image.status, image.out], [1, "bcd"], image.err);
     const { machine } = await bench.json("info three.tape") as {
       machine: unknown;
     };
     assertStringIncludes(JSON.stringify(machine), '"cpus":3');
+    assertStringIncludes(JSON.stringify(machine), '"pace":7');
   });
 
   it("show who has the turn, and each one's registers", async () => {

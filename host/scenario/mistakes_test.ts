@@ -39,7 +39,7 @@ describe("a mistake is reported at its place:", () => {
       "machine:\n  cpu: qemu64\n  memroy: 64MiB\n",
       "a.yml:3:3: machine.memroy: ",
       'unknown key "memroy"',
-      "accepted are cpu, memory, cpus, quantum, platform, seed",
+      "accepted are cpu, memory, cpus, quantum, pace, platform, seed",
       "did you mean memory?",
     ],
     [
@@ -98,6 +98,12 @@ describe("a mistake is reported at its place:", () => {
       "machine: { cpus: 0 }",
       "a.yml:1:18: machine.cpus: ",
       "from 1 to 64, found 0",
+    ],
+    [
+      "step too long",
+      "machine: { pace: 1001 }",
+      "a.yml:1:18: machine.pace: ",
+      "from 1 to 1000, found 1001",
     ],
     [
       "number as CPU",

@@ -49,6 +49,8 @@ export const MEMORY_LIMITS: readonly [number, number] = [
 ];
 /** Most vCPUs a scenario can name; what a machine supports it says itself. */
 const MAX_CPUS = 64;
+/** Most nanoseconds of a step: a virtual timer may fire so often in one. */
+export const MAX_PACE = 1000;
 /** Most steps of a vCPU's turn. */
 const MAX_QUANTUM = 2 ** 20;
 const MAX_U64 = 0xffff_ffff_ffff_ffffn;
@@ -120,6 +122,7 @@ const machine = record({
   memory: size,
   cpus: whole("how many vCPUs", 1, MAX_CPUS),
   quantum: whole("the steps of a vCPU's turn", 1, MAX_QUANTUM),
+  pace: whole("the virtual nanoseconds of a step", 1, MAX_PACE),
   platform: oneOf(PLATFORMS),
   seed,
 }, "machine");

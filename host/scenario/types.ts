@@ -41,6 +41,8 @@ export interface MachineSpec {
   readonly cpus: number;
   /** Steps of a vCPU's turn, where a machine has several; if not the usual. */
   readonly quantum?: number;
+  /** Virtual nanoseconds of a step, if not 1. */
+  readonly pace?: number;
   readonly platform: Platform;
   /** u64 from which every plugin's random stream is derived. */
   readonly seed: bigint;

@@ -27,6 +27,7 @@ import {
   type Operand,
   OperandKind,
   Rep,
+  RIP_RELATIVE,
 } from "../../cpu/isa/insn.ts";
 import type { Row } from "../../cpu/isa/row.ts";
 import { rowIndexOf, ROWS } from "../../cpu/isa/table.ts";
@@ -81,6 +82,33 @@ class Record implements Insn {
     readonly lock: boolean,
     readonly rep: number,
   ) {}
+
+  at(rip: bigint, target: bigint): Insn {
+    let { operands, memory } = this;
+    const first = operands[0];
+    if (first?.kind === OperandKind.NearBranch) {
+      operands = [{ ...first, imm: target }, ...operands.slice(1)];
+    }
+    if (memory?.base === RIP_RELATIVE) {
+      memory = { ...memory, ...displacementOf(target) };
+    }
+    return new Record(
+      this.row,
+      this.rowIndex,
+      this.code,
+      this.length,
+      rip,
+      operands,
+      memory,
+      this.codeSize,
+      this.operandSize,
+      this.addressSize,
+      this.stackSize,
+      this.segment,
+      this.lock,
+      this.rep,
+    );
+  }
 
   /**
    * Shape, a slash, registers: what comes before the slash groups instructions
@@ -316,14 +344,11 @@ class IcedDecoder implements InstructionDecoder {
     const { instruction } = this;
     const base = addressRegister(instruction.memoryBase);
     const onStack = base === 4 || base === 5; // rSP, rBP
-    const displacement = BigInt.asUintN(64, instruction.memoryDisplacement);
     return {
       base,
       index: addressRegister(instruction.memoryIndex),
       scale: instruction.memoryIndexScale as 1 | 2 | 4 | 8,
-      displacement,
-      displacementLow: Number(displacement & MASKS[32]),
-      displacementHigh: Number(displacement >> 32n),
+      ...displacementOf(BigInt.asUintN(64, instruction.memoryDisplacement)),
       segment: this.segmentOf(long, onStack ? Seg.SS : Seg.DS),
     };
   }
@@ -357,6 +382,20 @@ class IcedDecoder implements InstructionDecoder {
       }
     }
   }
+}
+
+/** A displacement and its halves. */
+function displacementOf(
+  displacement: bigint,
+): Pick<
+  MemoryOperand,
+  "displacement" | "displacementLow" | "displacementHigh"
+> {
+  return {
+    displacement,
+    displacementLow: Number(displacement & MASKS[32]),
+    displacementHigh: Number(displacement >> 32n),
+  };
 }
 
 function operand(kind: number, size: number, imm = 0n, selector = 0): Operand {

@@ -4,25 +4,7 @@
  * instruction that did not decode is too long or undefined.
  */
 
-/** Whether a byte is a legacy prefix. */
-function isPrefix(byte: number): boolean {
-  switch (byte) {
-    case 0x26:
-    case 0x2e:
-    case 0x36:
-    case 0x3e:
-    case 0x64:
-    case 0x65:
-    case 0x66:
-    case 0x67:
-    case 0xf0:
-    case 0xf2:
-    case 0xf3:
-      return true;
-    default:
-      return false;
-  }
-}
+import { isPrefix } from "../../cpu/isa/prefixes.ts";
 
 /** Whether an address-size prefix (67h) stands before the opcode. */
 export function hasAddressPrefix(
@@ -33,7 +15,7 @@ export function hasAddressPrefix(
   for (let i = 0; i < available; i++) {
     const byte = bytes[i];
     if (byte === 0x67) return true;
-    if (!isPrefix(byte) && !(long && (byte & 0xf0) === 0x40)) return false;
+    if (!isPrefix(byte, long)) return false;
   }
   return false;
 }
@@ -54,13 +36,12 @@ export function withoutIdlePrefixes(
 ): Uint8Array {
   let end = 0;
   while (
-    end < bytes.length &&
-    (isPrefix(bytes[end]) || (long && (bytes[end] & 0xf0) === 0x40))
+    end < bytes.length && isPrefix(bytes[end], long)
   ) end++;
   const kept: number[] = [];
   for (let i = 0; i < end; i++) {
     const byte = bytes[i];
-    const voidRex = !isPrefix(byte) && i < end - 1;
+    const voidRex = !isPrefix(byte, false) && i < end - 1;
     const repeated = bytes.subarray(i + 1, end).includes(byte);
     if (!isSegment(byte) && !voidRex && !repeated) kept.push(byte);
   }

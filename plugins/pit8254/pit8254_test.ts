@@ -66,6 +66,20 @@ Deno.test("ticks and nanoseconds convert exactly, for hours", () => {
   }
 });
 
+Deno.test("at first channel 0 counts as firmware left it, without interrupts", () => {
+  const p = new Pit();
+  assertEquals(p.status(0) & 0x7f, 0x36, "loaded, both bytes, mode 3");
+  const first = p.count(0);
+  p.tick(p.base + 10);
+  assertEquals(p.count(0), first - 20, "mode 3 counts by two");
+  p.tick(p.base + 2 * 65536);
+  p.out(0x20, 0x0a); // OCW3: read the request register
+  assertEquals(p.in(0x20) & 1, 0);
+  p.program(0, 2, 100);
+  p.tick(p.base + 200);
+  assertEquals(p.in(0x20) & 1, 1);
+});
+
 Deno.test("output and count of every mode, gate high", () => {
   const rows: [number, number, string][] = [
     [0, 3, "3- 2- 1- 0+ 65535+ 65534+"],

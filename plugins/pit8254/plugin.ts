@@ -5,7 +5,9 @@
  * Counting is a function of virtual time, not of polling: a channel remembers
  * when its count was loaded. The clock is 1,193,182 Hz; virtual nanoseconds are
  * converted with integer arithmetic so that replays agree to the last tick.
- * Channel 0 drives IRQ0. BCD counting is not modelled.
+ * Channel 0 drives IRQ0. BCD counting is not modelled. At step 0 all channels
+ * count down from 65536 in mode 3, as firmware leaves them: Linux without TSC
+ * waits for a loaded channel 0. Its interrupts begin when it is programmed.
  */
 import {
   bool,
@@ -41,7 +43,7 @@ export function nanosecondsFor(ticks: number): number {
 /** Interval timer. */
 export const pit8254 = definePlugin({
   name: "pit8254",
-  version: "1.0.0",
+  version: "1.1.0",
   doc: "8254 interval timer and port 0x61",
   role: "participant",
   needs: { devices: Devices, lines: optional(Irq) },
@@ -52,7 +54,7 @@ export const pit8254 = definePlugin({
       access: u8("1 low byte, 2 high byte, 3 both", 3),
       count: u53("Initial count, 1 to 65536", 65536),
       loadedAt: u53("Tick at which counting began"),
-      counting: bool("A count was loaded"),
+      counting: bool("A count was loaded; firmware did", true),
       held: u53("Ticks counted when a falling gate stopped mode 0 or 4"),
       triggered: bool("Mode 1 or 5: the gate rose"),
       gate: bool("Gate input", true),

@@ -7,6 +7,7 @@
  * a predicate is noticed).
  */
 import { cr4Defined } from "../../cpu/arch/control_bits.ts";
+import { EXCEPTIONS, Vector } from "../../cpu/arch/exceptions.ts";
 import { Cr0, Cr4, Efer } from "../../cpu/arch/flags.ts";
 import type { CpuModel } from "../../cpu/arch/models.ts";
 import {
@@ -44,8 +45,15 @@ export interface VmrunCheck {
 
 const CODE_LONG = 1 << 9;
 const CODE_DEFAULT_BIG = 1 << 10;
-const MSRPM_BYTES = 0x2000;
-const IOPM_BYTES = 0x3000;
+/** Offset of a map's last byte: four vectors of 2 KiB; 64K + 3 bits. */
+const MSRPM_LAST = 0x1fff;
+const IOPM_LAST = 0x2000;
+/** Vectors that are exceptions: no NMI, none reserved, #SX but no #VC, #HV, #CP. */
+const EXCEPTION_VECTORS: ReadonlySet<number> = new Set([
+  ...EXCEPTIONS.map(({ vector }) => vector)
+    .filter((n) => n !== Vector.NMI && n < Vector.VE),
+  30,
+]);
 /** Bits 2:1 and 8:5 of a PDPTE. */
 const PDPTE_RESERVED = 0x1e6n;
 
@@ -65,17 +73,23 @@ const has = (c: VmrunContext, offset: number, bits: number): boolean =>
 const high = (c: VmrunContext, offset: number): boolean =>
   c.vmcb.read32(offset + 4) !== 0;
 
-/** A permission map of `bytes` lies below the end of physical addresses. */
-function mapFits(c: VmrunContext, offset: number, bytes: number): boolean {
+/**
+ * A permission map extends to no address "greater than or equal to the maximum
+ * supported physical address" (§15.5.1): it may not contain the last byte.
+ */
+function mapFits(c: VmrunContext, offset: number, last: number): boolean {
   if (fieldBeyond(c, offset)) return false;
   const page = Math.floor(c.vmcb.read32(offset) / 4096) * 4096;
   const base = c.vmcb.read32(offset + 4) * 2 ** 32 + page;
-  return base + bytes <= 2 ** c.model.physicalAddressBits;
+  return base + last < 2 ** c.model.physicalAddressBits - 1;
 }
 
 /** EFER.LME and CR0.PG: the guest would run in long mode. */
 const long = (c: VmrunContext): boolean =>
   has(c, Save.efer, Efer.LME) && has(c, Save.cr0, Cr0.PG);
+
+const codeAttributes = (c: VmrunContext): number =>
+  c.vmcb.read32(Save.cs + SaveSegment.selector) >>> 16;
 
 /** Each byte is a memory type: 0, 1 or 4–7. */
 function patValid(c: VmrunContext): boolean {
@@ -110,6 +124,17 @@ function eventType(c: VmrunContext): number | undefined {
     : undefined;
 }
 
+/** Vector of an injected exception. */
+function injectedException(c: VmrunContext): number | undefined {
+  return eventType(c) === EventInfoType.Exception
+    ? c.vmcb.read32(Control.eventInjection) & EventInfo.VectorMask
+    : undefined;
+}
+
+/** The guest would run in 64-bit mode. */
+const in64 = (c: VmrunContext): boolean =>
+  long(c) && (codeAttributes(c) & CODE_LONG) !== 0;
+
 const CONTROL_CHECKS: readonly VmrunCheck[] = [
   {
     id: "intercept.vmrun",
@@ -124,12 +149,12 @@ const CONTROL_CHECKS: readonly VmrunCheck[] = [
   {
     id: "iopm.address",
     manual: "APM 2 §15.5.1, §15.10.1",
-    valid: (c) => mapFits(c, Control.iopmBase, IOPM_BYTES),
+    valid: (c) => mapFits(c, Control.iopmBase, IOPM_LAST),
   },
   {
     id: "msrpm.address",
     manual: "APM 2 §15.5.1, §15.11",
-    valid: (c) => mapFits(c, Control.msrpmBase, MSRPM_BYTES),
+    valid: (c) => mapFits(c, Control.msrpmBase, MSRPM_LAST),
   },
   {
     id: "tlb-control.encoding",
@@ -155,12 +180,19 @@ const CONTROL_CHECKS: readonly VmrunCheck[] = [
   },
   {
     id: "event-injection.exception-vector",
-    manual: "APM 2 §15.20",
+    manual: "APM 2 §15.20, table 8-1",
     valid: (c) => {
-      if (eventType(c) !== EventInfoType.Exception) return true;
-      const vector = c.vmcb.read32(Control.eventInjection) &
-        EventInfo.VectorMask;
-      return vector !== 2 && vector < 32;
+      const vector = injectedException(c);
+      return vector === undefined || EXCEPTION_VECTORS.has(vector);
+    },
+  },
+  {
+    id: "event-injection.mode",
+    manual: "APM 2 §15.20",
+    // BOUND and INTO do not exist in 64-bit mode.
+    valid: (c) => {
+      const vector = injectedException(c);
+      return (vector !== Vector.BR && vector !== Vector.OF) || !in64(c);
     },
   },
   {
@@ -249,8 +281,7 @@ const STATE_CHECKS: readonly VmrunCheck[] = [
     valid: (c) => {
       if (!long(c) || !has(c, Save.cr4, Cr4.PAE)) return true;
       const both = CODE_LONG | CODE_DEFAULT_BIG;
-      const word = c.vmcb.read32(Save.cs + SaveSegment.selector);
-      return ((word >>> 16) & both) !== both;
+      return (codeAttributes(c) & both) !== both;
     },
   },
   {

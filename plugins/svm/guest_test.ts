@@ -18,7 +18,7 @@ import { EventInfo, InterceptBit as B } from "./controls.ts";
 import { ExitCode as X } from "./exit_codes.ts";
 import { AT, SvmGuest } from "./guest_testing.ts";
 import { svm } from "./plugin.ts";
-import { hasFlag, SvmFlag } from "./scratch.ts";
+import { hasFlag, SCRATCH, SvmFlag } from "./scratch.ts";
 import { Control, Save, SaveSegment } from "./vmcb.ts";
 import type { VmcbDraft } from "./vmcb_testing.ts";
 
@@ -126,6 +126,19 @@ describe("VMRUN and #VMEXIT", () => {
         assertEquals(m.v.rip, BigInt(m.at("fault") + 1), text);
       }
     }
+  });
+
+  it("refuse VMRUN while VM_HSAVE_PA is 0", () => {
+    const run = new SvmGuest("vmmcall", {
+      setup: (m) => {
+        m.v.setQuad(SCRATCH.hsave, 0n);
+        setGate(m.hardware, Vector.GP, m.at("exit"));
+      },
+    });
+    assertEquals([run.entered.length, run.failed.length], [0, 0]);
+    assertEquals(run.machine.v.rip, run.label("exit") + 1n);
+    // The handler found the fault's frame.
+    assertEquals(run.machine.v.gpr(Gpr.RSP), BigInt(PLACE.stack - 48));
   });
 
   it("give VMMCALL no meaning of its own", () => {

@@ -44,10 +44,13 @@ function vmcbAddress(cpu: CpuContext, insn: Insn): number | undefined {
   return Number(address);
 }
 
-/** VMRUN: the loop must do nothing more, whatever came of it. */
+/**
+ * VMRUN: the loop must do nothing more, whatever came of it. A VM_HSAVE_PA of 0
+ * is not valid (§15.30.4).
+ */
 function runGuest(unit: SvmUnit, cpu: CpuContext, insn: Insn): OutcomeCode {
   const address = vmcbAddress(cpu, insn);
-  if (address === undefined) return gp(cpu);
+  if (address === undefined || cpu.v.quad(SCRATCH.hsave) === 0n) return gp(cpu);
   vmrun(unit, cpu, address);
   return Outcome.Exit;
 }
@@ -134,16 +137,22 @@ export const SVM_INSTRUCTIONS: readonly SvmInstruction[] = [
   { name: "INVLPGA", bit: B.Invlpga, run: invlpga },
 ];
 
-const BY_NAME = new Map(SVM_INSTRUCTIONS.map((row) => [row.name, row]));
+const byName = (
+  rows: readonly SvmInstruction[],
+): ReadonlyMap<string, SvmInstruction> =>
+  new Map(rows.map((row) => [row.name, row]));
+const BY_NAME = byName(SVM_INSTRUCTIONS);
 
-/** Executes an SVM instruction. */
+/** Executes an SVM instruction. @param rows other than all of them in tests only */
 export function executeSvm(
   unit: SvmUnit,
   cpu: CpuContext,
   insn: Insn,
+  rows = SVM_INSTRUCTIONS,
 ): OutcomeCode {
   const { v } = cpu;
-  const row = BY_NAME.get(insn.row.name);
+  const table = rows === SVM_INSTRUCTIONS ? BY_NAME : byName(rows);
+  const row = table.get(insn.row.name);
   if (row === undefined) return ud(cpu);
   if (!row.anywhere) {
     const enabled = (v.efer & Efer.SVME) !== 0;

@@ -190,12 +190,13 @@ export const INTERCEPTS: readonly InterceptRow[] = [
   { id: Intercept.Icebp, bit: B.Icebp },
   { id: Intercept.Wbinvd, bit: B.Wbinvd },
   { id: Intercept.Monitor, bit: B.Monitor },
-  { id: Intercept.Mwait, bit: B.Mwait },
+  // The conditional intercept is checked first (table 15-7).
   {
     id: Intercept.Mwait,
     bit: B.MwaitArmed,
     when: (q) => hasFlag(q.cpu.v, SvmFlag.MonitorArmed),
   },
+  { id: Intercept.Mwait, bit: B.Mwait },
   { id: Intercept.Xsetbv, bit: B.Xsetbv },
   { id: Intercept.Rdpru, bit: B.Rdpru },
   { id: Intercept.Invpcid, bit: B.Invpcid },

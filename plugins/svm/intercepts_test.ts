@@ -5,6 +5,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { Vector } from "../../cpu/arch/exceptions.ts";
 import { Cr0, Cr4 } from "../../cpu/arch/flags.ts";
 import { Intercept } from "../../cpu/arch/intercepts.ts";
 import { parseModel } from "../../cpu/arch/models.ts";
@@ -17,15 +18,17 @@ import { InterceptBit as B, SvmMsr } from "./controls.ts";
 import { ExitCode as X, exitCodeTitle } from "./exit_codes.ts";
 import { AT, SvmGuest } from "./guest_testing.ts";
 import { interceptExit, type InterceptRow, INTERCEPTS } from "./intercepts.ts";
-import { SVM_INSTRUCTIONS } from "./instructions.ts";
 import { svm } from "./plugin.ts";
 import { SCRATCH, SvmFlag } from "./scratch.ts";
+import { Save } from "./vmcb.ts";
 import type { VmcbDraft } from "./vmcb_testing.ts";
 
 interface Case {
   readonly text: string;
   readonly bit: number;
-  /** Exit code with the bit set; undefined: none. */
+  /** A second InterceptBit set with the first. */
+  readonly also?: number;
+  /** Exit code with the bits set; undefined: none. */
   readonly code: number | undefined;
   readonly info1?: bigint;
   /** EXITINFO2 is the next RIP (IOIO). */
@@ -242,6 +245,31 @@ const CASES: readonly Case[] = [
     rigOnly: true,
   },
   {
+    ...simple("mwait", B.MwaitArmed, X.Mwait),
+    also: B.Mwait,
+  },
+  {
+    ...simple("mwait", B.MwaitArmed, X.MwaitArmed),
+    also: B.Mwait,
+    prepare: (m) => m.v.setWord(SCRATCH.flags, SvmFlag.MonitorArmed),
+    rigOnly: true,
+  },
+  {
+    text: "mov cr0, rbx",
+    bit: B.SelectiveCr0,
+    also: B.WriteCr,
+    code: X.WriteCr0,
+    info1: MOV | 3n,
+    prepare: (m) => m.v.setGpr(Gpr.RBX, BigInt((m.v.cr0 | Cr0.AM) >>> 0)),
+  },
+  {
+    text: "lmsw bx",
+    bit: B.SelectiveCr0,
+    also: B.WriteCr,
+    code: X.WriteCr0,
+    prepare: set(Gpr.RBX, 3n),
+  },
+  {
     ...simple("xsetbv", B.Xsetbv, X.Xsetbv),
     rigOnly: true,
   },
@@ -300,7 +328,11 @@ function prepared(c: Case): Prepared {
   return { c, m, insn, detail };
 }
 
-const word = (bit: number): number => SCRATCH.intercepts + (bit >>> 5) * 4;
+function setIntercept(m: TestMachine, bit: number, on: boolean): void {
+  const at = SCRATCH.intercepts + (bit >>> 5) * 4;
+  const old = m.v.word(at);
+  m.v.setWord(at, on ? old | 1 << (bit & 31) : old & ~(1 << (bit & 31)));
+}
 
 /** What is wrong with a table, judged by all cases. */
 function faults(
@@ -311,9 +343,10 @@ function faults(
   for (const { c, m, insn, detail } of all) {
     const ask = () =>
       interceptExit(idOf(insn), { cpu: m.cpu, insn, detail }, rows);
-    m.v.setWord(word(c.bit), 1 << (c.bit & 31));
+    const bits = c.also === undefined ? [c.bit] : [c.bit, c.also];
+    for (const bit of bits) setIntercept(m, bit, true);
     const exit = ask();
-    m.v.setWord(word(c.bit), 0);
+    for (const bit of bits) setIntercept(m, bit, false);
     if (exit?.code !== c.code) wrong.push(`${c.text}: code ${exit?.code}`);
     if (exit !== undefined) {
       if (exit.nextRip !== m.cpu.nextRip) wrong.push(`${c.text}: nRIP`);
@@ -344,6 +377,14 @@ describe("SVM instruction intercepts", () => {
         ["dropped", INTERCEPTS.filter((r) => r !== row)],
         ["bit", INTERCEPTS.with(i, { ...row, bit: other(row.bit) })],
       ];
+      if (row.info) {
+        const other = { ...row, info: () => ({ info1: -1n }) };
+        variants.push(["report", INTERCEPTS.with(i, other)]);
+      }
+      const next = INTERCEPTS[i + 1];
+      if (next?.id === row.id && !row.names) {
+        variants.push(["order", INTERCEPTS.with(i, next).with(i + 1, row)]);
+      }
       const { when } = row;
       if (when) {
         const flipped = {
@@ -364,6 +405,7 @@ describe("SVM instruction intercepts", () => {
       const run = new SvmGuest(`${c.text}\nafter: vmmcall`, {
         vmcb: (d, m) => {
           d.intercept(c.bit);
+          if (c.also !== undefined) d.intercept(c.also);
           c.prepare?.(m);
         },
       });
@@ -374,31 +416,31 @@ describe("SVM instruction intercepts", () => {
     }
   });
 
+  it("of XSETBV comes before #GP for its privilege", () => {
+    const at = (cpl: number, on: boolean) =>
+      new SvmGuest("xsetbv", {
+        vmcb: (d) => {
+          d.intercept(B.Xsetbv, on).intercept(B.Exception + Vector.GP);
+          d.set(Save.cr4, d.read(Save.cr4) | BigInt(Cr4.OSXSAVE));
+          if (cpl === 0) return;
+          d.segment(Save.cs, 0x43, 0xafb);
+          d.segment(Save.ss, 0x3b, 0xcf3);
+          d.set32(Save.cpl - 3, cpl << 24);
+        },
+        setup: (m) => m.v.setGpr(Gpr.RCX, 7n),
+      }).code;
+    for (const cpl of [0, 3]) {
+      assertEquals(at(cpl, true), X.Xsetbv);
+      assertEquals(at(cpl, false), X.Exception + Vector.GP);
+    }
+  });
+
   it("of MWAIT, armed by MONITOR in the guest", () => {
     const vmcb = (d: VmcbDraft) => d.intercept(B.MwaitArmed);
     const text = "xor ecx, ecx\nmov rax, DATA\nmonitor\nmwait\nvmmcall";
     assertEquals(new SvmGuest(text, { vmcb }).code, X.MwaitArmed);
     const bare = text.replace("monitor", "nop");
     assertEquals(new SvmGuest(bare, { vmcb }).code, X.Vmmcall);
-  });
-
-  it("of SVM's own instructions", () => {
-    for (const row of SVM_INSTRUCTIONS) {
-      if (row.bit === B.Skinit) continue; // needs the feature
-      const operand = ["VMMCALL", "STGI", "CLGI"].includes(row.name)
-        ? ""
-        : row.name === "INVLPGA"
-        ? "rax, ecx"
-        : "rax";
-      const run = new SvmGuest(
-        `${row.name.toLowerCase()} ${operand}\nafter: vmmcall`,
-        { vmcb: (d) => d.intercept(row.bit).set(0x5f8, AT.data) },
-      );
-      const code =
-        X[(row.name[0] + row.name.slice(1).toLowerCase()) as "Vmrun"];
-      assertEquals(run.code, code, row.name);
-      assertEquals(run.vmcb.read(0xc8), run.label("after"), row.name);
-    }
   });
 
   it("have the numbers of their bits", () => {

@@ -207,6 +207,24 @@ describe("virtual interrupts", () => {
     assertEquals(run.vmcb.read32(Control.intCtl), IntCtl.IntrMasking | 9);
   });
 
+  it("share CR8 with the APIC without V_INTR_MASKING", () => {
+    const run = new SvmGuest(
+      "mov rax, 9\nmov cr8, rax\nmov rbx, cr8\nvmmcall",
+      {
+        vmcb: intCtl(5),
+      },
+    );
+    // Read where it was written: from the interrupt controller.
+    assertEquals(run.machine.v.gpr(Gpr.RBX), 9n);
+    assertEquals(run.vmcb.read32(Control.intCtl), 9);
+    const host = new TestMachine("mov rax, 9\nmov cr8, rax\nhlt", {
+      model: "max-amd",
+      plugins: [{ plugin: svm }],
+    });
+    host.run(10);
+    assertEquals(host.v.word(SCRATCH.intCtl), 0);
+  });
+
   it("wake a halted guest", () => {
     const run = new SvmGuest("sti\nhlt\nvmmcall\nhandler: pop rcx\nvmmcall", {
       vmcb: intCtl(IntCtl.Irq | PRIORITY, 0x55),
@@ -235,6 +253,23 @@ describe("virtual NMIs", () => {
     run.again();
     assertEquals(run.machine.v.gpr(Gpr.RCX), run.label("guest"));
     assertEquals(run.vmcb.read32(Control.intCtl), blocked);
+  });
+});
+
+describe("virtual NMIs and physical ones", () => {
+  it("come in the other order", () => {
+    const run = new SvmGuest("jmp guest\nhandler: vmmcall", {
+      vmcb: (d) => intCtl(IntCtl.NmiEnable | IntCtl.Nmi)(d).intercept(B.Nmi),
+      setup: (m) => {
+        gate(Vector.NMI, "handler")(m);
+        request(m, EventRequest.Nmi);
+        m.v.setWord(SCRATCH.flags, SvmFlag.GifClear);
+      },
+    });
+    assertEquals(run.code, X.Nmi);
+    assertEquals(run.vmcb.read(Save.rip), run.label("guest"));
+    const left = run.vmcb.read32(Control.intCtl);
+    assertEquals(left, IntCtl.NmiEnable | IntCtl.Nmi);
   });
 });
 

@@ -23,6 +23,12 @@ import { EventType } from "../../cpu/semantics/system/events.ts";
 import { TaskSource } from "../../cpu/semantics/system/task.ts";
 import { IntCtl, InterceptBit, VmCr } from "./controls.ts";
 import { abandonGuest, vmExit } from "./exit.ts";
+import {
+  EVENT_INTERCEPTS,
+  eventExit,
+  type EventName,
+  type EventTable,
+} from "./event_intercepts.ts";
 import { ExitCode } from "./exit_codes.ts";
 import { executeSvm } from "./instructions.ts";
 import { interceptExit } from "./intercepts.ts";
@@ -57,7 +63,11 @@ const FETCH = 1n << 4n;
 
 /** See the file header. */
 export class SvmVirtualization implements VirtualizationPort {
-  constructor(private readonly unit: SvmUnit) {}
+  /** @param events other than the architecture's in tests only */
+  constructor(
+    private readonly unit: SvmUnit,
+    private readonly events: EventTable = EVENT_INTERCEPTS,
+  ) {}
 
   intercept(
     cpu: CpuContext,
@@ -82,6 +92,8 @@ export class SvmVirtualization implements VirtualizationPort {
     const pending = v.pending;
     if (v.guestMode !== GuestMode.Svm || pending === undefined) return false;
     const { vector, errorCode, payload, software } = pending;
+    // §15.12.2: INT1's #DB is the ICEBP intercept's.
+    if (software && vector === Vector.DB) return false;
     if (!intercepted(v, InterceptBit.Exception + vector)) return false;
     if (vector === Vector.DB) {
       // §15.12.2: DR6 and DR7 are as a #DB handler would find them.
@@ -102,37 +114,32 @@ export class SvmVirtualization implements VirtualizationPort {
     return true;
   }
 
-  /** The interrupt stays pending until the host takes it (§15.13.1). */
-  interceptInterrupt(cpu: CpuContext): boolean {
-    if (!intercepted(cpu.v, InterceptBit.Intr)) return false;
-    vmExit(this.unit, cpu, { code: ExitCode.Intr });
+  /** #VMEXIT for an event of the table, if its intercept is on. */
+  private exitOn(cpu: CpuContext, event: EventName): boolean {
+    const row = eventExit(cpu.v, event, this.events);
+    if (row === undefined) return false;
+    cpu.v.eventRequest |= row.pending ?? 0;
+    vmExit(this.unit, cpu, { code: row.bit, info1: row.info1 });
     return true;
+  }
+
+  interceptInterrupt(cpu: CpuContext): boolean {
+    return this.exitOn(cpu, "intr");
   }
 
   interceptNmi(cpu: CpuContext): boolean {
-    if (!intercepted(cpu.v, InterceptBit.Nmi)) return false;
-    // Stays pending until the host sets GIF (§15.13.2).
-    cpu.v.eventRequest |= EventRequest.Nmi;
-    vmExit(this.unit, cpu, { code: ExitCode.Nmi });
-    return true;
+    return this.exitOn(cpu, "nmi");
   }
 
   interceptSmi(cpu: CpuContext): boolean {
-    if (!intercepted(cpu.v, InterceptBit.Smi)) return false;
-    cpu.v.eventRequest |= EventRequest.Smi;
-    vmExit(this.unit, cpu, { code: ExitCode.Smi });
-    return true;
+    return this.exitOn(cpu, "smi");
   }
 
   interceptInit(cpu: CpuContext): boolean {
-    if (!intercepted(cpu.v, InterceptBit.Init)) {
-      // INIT resets the processor, guest mode with it.
-      abandonGuest(this.unit, cpu);
-      return false;
-    }
-    cpu.v.eventRequest |= EventRequest.Init;
-    vmExit(this.unit, cpu, { code: ExitCode.Init });
-    return true;
+    if (this.exitOn(cpu, "init")) return true;
+    // INIT resets the processor, guest mode with it.
+    abandonGuest(this.unit, cpu);
+    return false;
   }
 
   stage2Fault(cpu: CpuContext): void {
@@ -149,10 +156,7 @@ export class SvmVirtualization implements VirtualizationPort {
   }
 
   tripleFault(cpu: CpuContext): void {
-    if (intercepted(cpu.v, InterceptBit.Shutdown)) {
-      vmExit(this.unit, cpu, { code: ExitCode.Shutdown });
-      return;
-    }
+    if (this.exitOn(cpu, "shutdown")) return;
     // §15.14.3: without the intercept the processor itself shuts down.
     cpu.v.activity = ActivityState.Shutdown;
     cpu.attention = true;
@@ -168,10 +172,9 @@ export class SvmVirtualization implements VirtualizationPort {
     source: number,
   ): boolean {
     const { v } = cpu;
-    if (
-      v.guestMode !== GuestMode.Svm ||
-      !intercepted(v, InterceptBit.TaskSwitch)
-    ) return false;
+    if (v.guestMode !== GuestMode.Svm) return false;
+    const row = eventExit(v, "taskSwitch", this.events);
+    if (row === undefined) return false;
     const event = cpu.delivering;
     const errorCode = event?.errorCode ?? -1;
     let info2 = errorCode >= 0 ? BigInt(errorCode) | TaskInfo.ErrorCode : 0n;
@@ -179,7 +182,7 @@ export class SvmVirtualization implements VirtualizationPort {
     if (source === TaskSource.Jump) info2 |= TaskInfo.Jump;
     if (v.rflags & Rflags.RF) info2 |= TaskInfo.ResumeFlag;
     vmExit(this.unit, cpu, {
-      code: ExitCode.TaskSwitch,
+      code: row.bit,
       info1: BigInt(selector),
       info2,
     });
@@ -202,10 +205,11 @@ export class SvmVirtualization implements VirtualizationPort {
     return !(intCtl & IntCtl.GifEnable) || (intCtl & IntCtl.Gif) !== 0;
   }
 
-  /** V_NMI (§15.21.10). */
+  /** V_NMI (§15.21.10); a physical NMI comes first. */
   private virtualNmi(cpu: CpuContext): boolean {
     const { v } = cpu;
     const intCtl = v.word(SCRATCH.intCtl);
+    if (v.eventRequest & EventRequest.Nmi) return false;
     if (
       !(intCtl & IntCtl.NmiEnable) || !(intCtl & IntCtl.Nmi) ||
       intCtl & IntCtl.NmiMask || !this.virtualGif(cpu) ||
@@ -235,10 +239,7 @@ export class SvmVirtualization implements VirtualizationPort {
     if (
       !(intCtl & IntCtl.IgnoreTpr) && priority <= (intCtl & IntCtl.TprMask)
     ) return false;
-    if (intercepted(v, InterceptBit.Vintr)) {
-      vmExit(this.unit, cpu, { code: ExitCode.Vintr });
-      return true;
-    }
+    if (this.exitOn(cpu, "vintr")) return true;
     v.setWord(SCRATCH.intCtl, intCtl & ~IntCtl.Irq);
     const { exits } = this.unit;
     cpu.deliver({
@@ -315,25 +316,22 @@ export class SvmVirtualization implements VirtualizationPort {
       : (v.rflags & Rflags.IF) !== 0;
   }
 
-  /** V_TPR stands for CR8 under V_INTR_MASKING. */
-  readCr8(cpu: CpuContext): number | undefined {
-    const intCtl = this.maskingIntCtl(cpu);
-    return intCtl === undefined ? undefined : intCtl & IntCtl.TprMask;
-  }
-
-  writeCr8(cpu: CpuContext, value: number): boolean {
-    const intCtl = this.maskingIntCtl(cpu);
-    if (intCtl === undefined) return false;
-    cpu.v.setWord(SCRATCH.intCtl, intCtl & ~IntCtl.TprMask | value);
-    this.unit.request(cpu);
-    return true;
-  }
-
-  private maskingIntCtl(cpu: CpuContext): number | undefined {
-    const intCtl = cpu.v.word(SCRATCH.intCtl);
-    return cpu.v.guestMode === GuestMode.Svm && intCtl & IntCtl.IntrMasking
-      ? intCtl
+  /** V_TPR stands for CR8 under V_INTR_MASKING (§15.21.2). */
+  readCr8({ v }: CpuContext): number | undefined {
+    const intCtl = v.word(SCRATCH.intCtl);
+    return v.guestMode === GuestMode.Svm && intCtl & IntCtl.IntrMasking
+      ? intCtl & IntCtl.TprMask
       : undefined;
+  }
+
+  /** A guest's write reaches V_TPR, and without V_INTR_MASKING the APIC too. */
+  writeCr8(cpu: CpuContext, value: number): boolean {
+    const { v } = cpu;
+    if (v.guestMode !== GuestMode.Svm) return false;
+    const intCtl = v.word(SCRATCH.intCtl);
+    v.setWord(SCRATCH.intCtl, intCtl & ~IntCtl.TprMask | value);
+    this.unit.request(cpu);
+    return (intCtl & IntCtl.IntrMasking) !== 0;
   }
 
   branchRecords(cpu: CpuContext): boolean {

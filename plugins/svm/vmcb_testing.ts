@@ -83,7 +83,7 @@ export function contextOf(
   d: VmcbView,
   overrides: Partial<VmrunContext> = {},
 ): VmrunContext {
-  const model = overrides.model ?? parseModel("max-amd,phys-bits=40");
+  const model = overrides.model ?? parseModel("max-amd");
   return {
     vmcb: d,
     model,

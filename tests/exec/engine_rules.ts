@@ -182,11 +182,11 @@ export function engineRules(
   });
 
   Deno.test(`${name}: hands a call row over untouched`, () => {
-    const machine = start("inc eax\nstd\nnop");
+    const machine = start("inc eax\ncpuid\nnop");
     assertEquals(run(machine, 10), ExecReason.Call);
     const { v } = machine.cpu;
-    assertEquals(machine.backend.insn?.row.name, "STD");
-    assertEquals([v.step, v.rip, v.rflags & 0x400], [1, BigInt(CODE + 2), 0]);
+    assertEquals(machine.backend.insn?.row.name, "CPUID");
+    assertEquals([v.step, v.rip, v.gpr(0)], [1, BigInt(CODE + 2), 1n]);
   });
 
   Deno.test(`${name}: names a form that is not modelled`, () => {

@@ -4,7 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { difference } from "./compare_engines.ts";
-import { randomProgram } from "./random_programs.ts";
+import { randomProgram, stringProgram } from "./random_programs.ts";
 
 const HOT = ["cpu.retired", "mem.wrote", "reg.wrote"];
 const OBSERVED: readonly (readonly string[])[] = [
@@ -40,4 +40,16 @@ for (const mode of ["long", "protected"] as const) {
       assertEquals(difference(randomProgram(seed, mode), how), undefined);
     });
   }
+}
+
+for (const stride of [7, 600, 40_000]) {
+  Deno.test(`T0 repeats strings as the reference does, stops within ${stride}`, () => {
+    const how = {
+      mode: "long" as const,
+      steps: 30_000 + 10 * stride,
+      stride,
+      facts: [],
+    };
+    assertEquals(difference(stringProgram(stride), how), undefined);
+  });
 }

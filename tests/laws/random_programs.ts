@@ -139,11 +139,42 @@ export interface RandomProgram {
   readonly setup: (cpu: CpuContext, hardware: Hardware) => void;
 }
 
+/** Repeated string instructions over the window: overlaps, aliases, holes, both directions. */
+function strings(random: Random): string[] {
+  const place = (): string =>
+    `${
+      WINDOW + random.below(WINDOW_PAGES) * 4096 +
+      random.pick([0, random.below(4096), -random.below(64)])
+    }`;
+  // A whole page, and nothing left over; the second time without a miss.
+  const page = [`mov rdi, ${WINDOW}`, "mov ecx, 4096", "cld", "rep stosb"];
+  const lines = [...page, ...page];
+  for (let i = 0; i < 6; i++) {
+    const to = place();
+    const near = `${to} ${random.pick(["+", "-"])} ${random.below(20)}`;
+    lines.push(
+      `mov rdi, ${to}`,
+      `mov rsi, ${random.below(2) ? near : place()}`,
+      `mov ecx, ${random.pick([0, 1, 2, 3, 40, 511, 4095, 4096, 4097, 9000])}`,
+      `mov rax, ${random.bits64()}`,
+      random.below(8) ? "cld" : "std",
+      `rep ${random.pick(["movs", "stos"])}${random.pick([..."bwdq"])}`,
+    );
+  }
+  return [...lines, "cld"];
+}
+
+/** As randomProgram, of `strings`. */
+export function stringProgram(seed: number): RandomProgram {
+  return randomProgram(seed, "long", 24, strings);
+}
+
 /** Program number `seed` of `chunks` chunks. */
 export function randomProgram(
   seed: number,
   mode: "long" | "protected",
   chunks = 24,
+  bodyOf = body,
 ): RandomProgram {
   const random = new Random(seed * 7919 + 1);
   const long = mode === "long";
@@ -188,7 +219,7 @@ export function randomProgram(
         ".user:",
       );
     }
-    lines.push(...body(random, long), "int 0x80");
+    lines.push(...bodyOf(random, long), "int 0x80");
     at += CHUNK_BYTES;
   }
   return {

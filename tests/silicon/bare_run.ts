@@ -1,10 +1,15 @@
 /**
  * Runs a silicon vector on a bare machine with any engine (tests/silicon/
- * compare.ts says what that means). The vectors come from an AMD processor, so
- * the model is an AMD one with every feature that has rows.
+ * compare.ts says what that means): on a model of the vendor whose processor it
+ * was recorded on, with every feature that has rows.
  */
-import { type CpuModel, parseModel } from "../../cpu/arch/models.ts";
+import {
+  type CpuModel,
+  parseModel,
+  type Vendor,
+} from "../../cpu/arch/models.ts";
 import type { Feature } from "../../cpu/arch/cpuid.ts";
+import { XState } from "../../cpu/arch/xsave.ts";
 import { EXCEPTIONS, Vector } from "../../cpu/arch/exceptions.ts";
 import { Cr0, Cr4, Rflags } from "../../cpu/arch/flags.ts";
 import type { Backend } from "../../cpu/engine/backend.ts";
@@ -32,26 +37,19 @@ import {
   type SiliconState,
 } from "./vectors.ts";
 
-/** Rows that exist although no model shows their feature yet. */
-const EXTRA: readonly Feature[] = [
-  "pni",
-  "ssse3",
-  "sse4.1",
-  "sse4.2",
-  "misalignsse",
-  "aes",
-  "pclmulqdq",
-  "sha-ni",
-  "xsave",
-];
+/** What AMD's processor has and no model shows: it is about MXCSR.MM alone. */
+const HIDDEN: Feature = "misalignsse";
 
-/** The model that the vectors were recorded on, as far as we have rows. */
-export function siliconModel(): CpuModel {
-  const base = parseModel("max-intel,vendor=AuthenticAMD,+clzero,+rdpru");
-  return { ...base, has: (f) => EXTRA.includes(f) || base.has(f) };
+/**
+ * The model that a vendor's vectors are judged by. Neither processor had
+ * protection keys, whose state would be a component of XSAVE's.
+ */
+export function siliconModel(vendor: Vendor = "AuthenticAMD"): CpuModel {
+  if (vendor === "GenuineIntel") return parseModel("max-intel,-pku");
+  const base = parseModel("max-amd,-pku");
+  return { ...base, has: (f) => f === HIDDEN || base.has(f) };
 }
 
-const KERNEL_HALF = 1n << 63n;
 /** The kernel's pages, where no case looks. */
 const GDT = 0xffffc000_00000000n;
 const IDT = GDT + 0x1000n;
@@ -131,7 +129,22 @@ export function runOn(
   engine: (decoder: InstructionDecoder) => Backend,
   engineBytes?: number,
 ): RunCase {
-  const model = siliconModel();
+  const made = new Map<Vendor, RunCase>();
+  return (c) => {
+    let run = made.get(c.vendor);
+    if (run === undefined) {
+      run = runOnModel(siliconModel(c.vendor), engine, engineBytes);
+      made.set(c.vendor, run);
+    }
+    return run(c);
+  };
+}
+
+function runOnModel(
+  model: CpuModel,
+  engine: (decoder: InstructionDecoder) => Backend,
+  engineBytes?: number,
+): RunCase {
   const machine = new BareMachine(engine(createDecoder(model)), {
     model,
     cpl: 3,
@@ -140,6 +153,7 @@ export function runOn(
   const { v } = machine.cpu;
   v.cr0 = (v.cr0 | Cr0.AM) >>> 0;
   v.cr4 |= Cr4.OSXSAVE | Cr4.OSXMMEXCPT;
+  v.setQuad(VCPU.xcr0, BigInt(XState.X87 | XState.SSE));
   mapKernel(machine);
   const segments = Array.from({ length: 8 }, (_, s) => v.segment(s));
   for (const { address, writable, executable } of PAGES) {
@@ -163,13 +177,8 @@ export function runOn(
         if (vector === Vector.UD && rowIndexOf(c.form) < 0) {
           return `${c.form}: no CPU model has it`;
         }
-        let code = Math.max(errorCode, 0);
-        if (vector === Vector.PF && payload >= KERNEL_HALF && c.fault) {
-          // What the recording system's kernel has mapped up there is its own.
-          code = (code & ~1) | (c.fault.errorCode & 1);
-        }
         const cr2 = vector === Vector.PF ? payload : 0n;
-        fault = { vector, errorCode: code, cr2 };
+        fault = { vector, errorCode: Math.max(errorCode, 0), cr2 };
         break;
       }
       if (v.cpl === 0) {
@@ -188,13 +197,27 @@ function pages(machine: BareMachine): Result["pages"] {
   );
 }
 
+/** Its 32-bit code segment (environment.ts). */
+const COMPATIBILITY_CODE = 0x23;
+
+/** Of a selector of environment.ts, as the VMCS has them (SDM 3C §25.4.1). */
+function attributesOf(selector: number): number {
+  const descriptor = DESCRIPTORS.get(selector & ~7)!;
+  return Number((descriptor >> 40n) & 0xffn | (descriptor >> 40n) & 0xf000n);
+}
+
 function load(v: Vcpu, s: SiliconState): void {
   s.gpr.forEach((value, r) => v.setGpr(r, value));
   v.rip = s.rip;
   v.rflags = s.rflags;
+  const compatibility = s.selectors[Seg.CS] === COMPATIBILITY_CODE;
   s.selectors.forEach((selector, i) => {
     const old = v.segment(i);
-    const attributes = selector === 0 ? 1 << 16 : old.attributes;
+    const attributes = selector === 0
+      ? 1 << 16
+      : compatibility
+      ? attributesOf(selector)
+      : old.attributes;
     v.setSegment(i, { ...old, selector, attributes });
   });
   v.setSegBase(Seg.FS, s.fsBase);

@@ -6,7 +6,7 @@ import { parseRows, type RowCount } from "./compare.ts";
 import { parseFile, type SiliconCase } from "./vectors.ts";
 
 const DIRECTORY = new URL("../cases/silicon/", import.meta.url);
-const LISTS = ["ROWS.txt", "ROWS_SIMD.txt"];
+const LISTS = ["ROWS.txt", "ROWS_SIMD.txt", "ROWS_INTEL.txt"];
 
 /** Names of the vector files, sorted. */
 export function vectorFiles(): string[] {
@@ -21,17 +21,24 @@ export function readVectors(name: string): SiliconCase[] {
   return parseFile(name, Deno.readTextFileSync(new URL(name, DIRECTORY)));
 }
 
+/** The processor that a file was recorded on, as its head says. */
+export function readProcessor(name: string): string {
+  const text = Deno.readTextFileSync(new URL(name, DIRECTORY));
+  return /^# CPU: (.*)$/m.exec(text)?.[1] ?? "a processor without a name";
+}
+
 /** The list of all rows with their counts. */
 export function readRows(): RowCount[] {
   const rows = new Map<string, RowCount>();
   for (const list of LISTS) {
     const text = Deno.readTextFileSync(new URL(list, DIRECTORY));
     for (const row of parseRows(text)) {
-      // MOVSD and CMPSD are a string and a SIMD instruction each.
+      // MOVSD and CMPSD are a string and a SIMD instruction each; and two
+      // processors were recorded.
       const other = rows.get(row.mnemonic);
       const cases = row.cases + (other?.cases ?? 0);
       const faults = row.faults + (other?.faults ?? 0);
-      const reason = cases > 0 ? other?.reason ?? row.reason : row.reason;
+      const reason = cases > 0 ? "" : row.reason;
       rows.set(row.mnemonic, { ...row, cases, faults, reason });
     }
   }

@@ -2,8 +2,9 @@
  * The world in which a silicon vector runs: page layout, default registers,
  * selectors. Shared by the native harness (which gets the addresses on its
  * command line), the generator, the parser and the engines that are judged.
- * 64-bit mode, CPL 3, CR0.AM = 1, CR4.FSGSBASE = 1, CR4.OSFXSR = 1, SMEP and
- * SMAP irrelevant (user accesses only).
+ * 64-bit mode (compatibility mode where CS is 23H), CPL 3, CR0.AM = 1,
+ * CR4.FSGSBASE = 1, CR4.OSFXSR = 1, CR4.OSXSAVE = 1, XCR0 with x87 and SSE, SMEP
+ * and SMAP irrelevant (user accesses only).
  * Invariant: a line in tests/cases/silicon states only what differs from here.
  */
 

@@ -1,18 +1,34 @@
 /**
- * Vectors that no engine of ours reproduces, each with the manual's word on it.
+ * Where a result may differ from what silicon did, each with the manual's word
+ * on it. Whatever is not listed here must be equal, bit for bit.
  */
-import type { SiliconCase } from "./vectors.ts";
 
-/** Why a recorded case is not followed; undefined for all others. */
-export function notFollowed(c: SiliconCase): string | undefined {
-  if (c.form === "Int1" && c.fault?.vector === 1) {
-    // The recording ran under a hypervisor that intercepts #DB and injects it
-    // again with RIP at the instruction. By APM vol. 2 §8.2.2 and SDM 2A INT1
-    // the saved RIP is that of the next instruction, as with any trap.
-    return "INT1: recorded through a hypervisor's re-injection of #DB";
-  }
-  return undefined;
-}
+/** Differences that are no disagreement. */
+export const ALLOWANCES = {
+  flags: {
+    what: "flags that the instruction leaves undefined",
+    manual: 'SDM 2 and APM 3, "Flags Affected" of each instruction',
+  },
+  "last-bit": {
+    what: "the last bit of a transcendental result, with C1 and PE: the " +
+      "manual bounds the error by one unit in the last place",
+    manual: "SDM 1 §8.3.10",
+  },
+  host: {
+    what: "clock, entropy, CPUID and XCR0 of the recording host",
+    manual: "SDM 2A CPUID, 2B RDPID, RDRAND, RDSEED, RDTSC, 2D XGETBV",
+  },
+  pointers: {
+    what: "x87's last-instruction pointers, which AMD's signal frames hold " +
+      "only while an exception is pending: the recording does not know them",
+    manual: "APM 3 FXSAVE",
+  },
+  kernel: {
+    what: "P of a page fault's error code in the upper half of the address " +
+      "space: what the recording host's kernel has mapped there",
+    manual: "SDM 3A §4.7",
+  },
+} as const;
 
-/** Features that no CPU model shows, so that their forms are #UD. */
-export const ABSENT_FORMS = /^Xsaves|^Xrstors/;
+/** Key of an allowance. */
+export type Allowance = keyof typeof ALLOWANCES;

@@ -20,6 +20,7 @@ import {
   STACK,
   START,
 } from "./environment.ts";
+import type { Vendor } from "../../cpu/arch/models.ts";
 import { seededVectors } from "./seeded.ts";
 
 /** x87 and SSE state as FXSAVE64 sees it (SDM vol. 2 FXSAVE). */
@@ -69,6 +70,8 @@ export interface SiliconFault {
 
 /** One recorded instruction. */
 export interface SiliconCase {
+  /** Of the CPU that it was recorded on, as the head of the file tells. */
+  readonly vendor: Vendor;
   /** Iced code name, such as `Add_rm8_r8`. */
   readonly form: string;
   readonly disassembly: string;
@@ -223,7 +226,10 @@ function mapped(run: MemoryRun): boolean {
  * Parses one line.
  * @throws Error naming the field that is malformed.
  */
-export function parseCase(line: string): SiliconCase {
+export function parseCase(
+  line: string,
+  vendor: Vendor = "AuthenticAMD",
+): SiliconCase {
   const parts = line.split(" | ").map((part) => part.trim());
   if (parts.length !== 5) {
     throw new Error(`${parts.length} fields: expected 5 separated by " | "`);
@@ -298,6 +304,7 @@ export function parseCase(line: string): SiliconCase {
   });
   if (!ripGiven && !fault) after.rip = before.rip + BigInt(code.length);
   return {
+    vendor,
     form,
     disassembly,
     code,
@@ -375,10 +382,13 @@ export function formatCase(c: SiliconCase): string {
  */
 export function parseFile(name: string, text: string): SiliconCase[] {
   const cases: SiliconCase[] = [];
+  const vendor = /^# CPU: .*Intel/m.test(text)
+    ? "GenuineIntel"
+    : "AuthenticAMD";
   for (const [i, line] of text.split("\n").entries()) {
     if (line === "" || line.startsWith("#")) continue;
     try {
-      cases.push(parseCase(line));
+      cases.push(parseCase(line, vendor));
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new Error(`${name}:${i + 1}: ${why}`);

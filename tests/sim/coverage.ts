@@ -20,6 +20,7 @@ import { rowLabel } from "../../cpu/isa/validate.ts";
 import { Seg } from "../../cpu/layout.ts";
 import { createDecoder } from "../../plugins/decoder/decode.ts";
 import { UartConsumed } from "../../plugins/uart16550/api.ts";
+import { SvmEntered, SvmExited } from "../../plugins/svm/api.ts";
 import { VmxEntered, VmxExited } from "../../plugins/vmx/api.ts";
 import { AT } from "./places.ts";
 import type { Program } from "./program.ts";
@@ -36,12 +37,16 @@ export class Coverage {
   selfModifying = 0;
   /** Programs that wrote to their page tables. */
   pageTableEdits = 0;
+  /** VM exits and entries of VMX. */
   exits = 0;
   entries = 0;
+  svmEntries = 0;
   interrupts = 0;
   serialBytes = 0;
   readonly endings = new Map<Ending, number>();
   readonly exitReasons = new Map<number, number>();
+  /** #VMEXITs by EXITCODE. */
+  readonly exitCodes = new Map<number, number>();
   /** Exceptions by vector, without INT n. */
   readonly vectors = new Map<number, number>();
   /** Retired instructions by row. */
@@ -103,6 +108,15 @@ export class Coverage {
       });
       kernel.watch(VmxEntered, () => void this.entries++);
     }
+    if (kernel.events.has(SvmExited.name)) {
+      kernel.watch(SvmExited, ({ code, rip }) => {
+        const key = Number(code);
+        this.exitCodes.set(key, (this.exitCodes.get(key) ?? 0) + 1);
+        reach(rip);
+        return undefined;
+      });
+      kernel.watch(SvmEntered, () => void this.svmEntries++);
+    }
     // A budget of one step: each is looked at before the next changes the code.
     const ending = drive(kernel, program, { chop: 1 });
     this.endings.set(ending, (this.endings.get(ending) ?? 0) + 1);
@@ -147,6 +161,7 @@ export class Coverage {
       `VM entries: ${this.entries}, exits: ${this.exits} by reason: ${
         list(this.exitReasons)
       }`,
+      `VMRUNs: ${this.svmEntries}, #VMEXITs by code: ${list(this.exitCodes)}`,
     ].join("\n");
   }
 }

@@ -93,6 +93,14 @@ const READS = [
 
 /** Every idiom. */
 export const IDIOMS: readonly Idiom[] = [
+  // --- SVM, with EFER.SVME on half the programs of models that have it
+  kernel(LONG, "mov eax, PAGE\nvmsave rax\nvmload rax\nclgi\nnop\nstgi"),
+  kernel(LONG, "mov eax, PAGE\nmov ecx, N & 1\ninvlpga rax, ecx"),
+  kernel(
+    LONG,
+    `mov ecx, 0xc0010117\nmov eax, ${AT.vmxon}\nxor edx, edx\nwrmsr`,
+    "mov eax, PAGE\nvmrun rax\nstgi",
+  ),
   // --- control and debug registers
   kernel(
     WIDE,

@@ -202,7 +202,7 @@ export function addNested(
     at += 16;
   }
   image.u64(at, 0xffff_ffffn);
-  addEpt(image, random);
+  addNestedTables(image, random);
   for (const region of [AT.vmxon, AT.vmcs]) {
     image.u32(region, model.vmcsRevision);
   }
@@ -213,14 +213,18 @@ export function addNested(
     image.u32(slot, information);
     image.u32(slot + 4, code);
   }
+}
+
+/**
+ * Identity, with some pages of data that violate or are misconfigured, and
+ * bitmaps of ports and MSRs. Entries mean the same as EPT and as nested page
+ * tables of SVM: readable is present, executable is user.
+ */
+export function addNestedTables(image: Image, random: RandomStream): void {
   for (let i = 0; i < 4096; i += 4) {
     if (random.below(4) === 0) image.u32(AT.msrBitmap + i, random.u32());
     if (random.below(4) === 0) image.u32(AT.ioBitmaps + i, random.u32());
   }
-}
-
-/** Identity, with some pages of data that violate or are misconfigured. */
-function addEpt(image: Image, random: RandomStream): void {
   const { ept } = AT;
   for (let i = 0; i < 3; i++) {
     image.u64(ept + i * 0x1000, BigInt(ept + (i + 1) * 0x1000) | 0x407n);

@@ -31,7 +31,9 @@ export const AT = {
   kernelData: 0x110000,
   userData: 0x114000,
   userStack: 0x118800,
+  /** VMXON region or host save area. */
   vmxon: 0x119000,
+  /** VMCS or VMCB. */
   vmcs: 0x11a000,
   msrBitmap: 0x11b000,
   ioBitmaps: 0x11c000,
@@ -61,12 +63,14 @@ export const VAR = {
   exits: 0x30,
   /** Debug exceptions until TF and DR7 are cleared. */
   debugLeft: 0x38,
-  /** Nonzero: the program runs as L2 and ends by VMCALL. */
+  /** The program runs as L2 of VMX (1) or SVM (2) and ends by VMCALL or VMMCALL. */
   nested: 0x40,
   scratch: 0x48,
   zeros: 0x60,
   vmxonPointer: 0x70,
   vmcsPointer: 0x78,
+  /** What an L1 on SVM makes of a nested page-table entry that faulted. */
+  open: 0x80,
   /** Events that L1 injects: pairs of information and error code, 16 of them. */
   injected: 0x100,
 } as const;

@@ -21,6 +21,7 @@ import {
   type Settings,
 } from "./memory.ts";
 import { addNested } from "./nested.ts";
+import { addNestedSvm } from "./nested_svm.ts";
 import { AT, DATA_BYTES, SLOT } from "./places.ts";
 import { type BodyMode, REAL_AT } from "./runtime.ts";
 
@@ -52,7 +53,7 @@ export interface Shares {
 /** The corpus of the law tests. */
 export const SHARES: Shares = {
   long: 110,
-  nested: 50,
+  nested: 60,
   protected: 35,
   real: 15,
 };
@@ -61,16 +62,18 @@ export const SHARES: Shares = {
 export const MODELS: readonly string[] = [
   "max-intel",
   "skylake-server",
-  "max-intel,vendor=AuthenticAMD,+clzero,+rdpru",
+  "max-amd",
   "haswell-server",
   "max-intel",
   "qemu64",
 ];
-/** CPU models of the nested ones. */
+/** CPU models of the nested ones: VMX's or SVM's L1 runs there. */
 export const NESTED_MODELS: readonly string[] = [
   "skylake-server",
   "max-intel",
+  "max-amd",
   "haswell-server",
+  "zen3",
 ];
 
 const BITS: Readonly<Record<BodyMode, Bits>> = {
@@ -147,7 +150,10 @@ class Generator {
     if (mode !== "real") {
       this.#zone(image, mode, "user", AT.userBody, slots.user, index);
     }
-    if (nested) addNested(image, cpu, settings, random);
+    if (nested) {
+      const add = this.#model.has("svm") ? addNestedSvm : addNested;
+      add(image, cpu, settings, random);
+    }
     const name = `${nested ? "nested" : mode} ${index} (${cpu})`;
     const start: StartMode = mode;
     const inputs = Array.from({ length: random.below(4) }, () => ({
@@ -401,7 +407,7 @@ function settingsOf(
     cr0: (0x20 | bit(true, 0x10000) | bit(true, 0x40000) |
       (paged && mode !== "long" ? 0x8000_0000 : 0)) >>> 0,
     cr4: mode === "protected" ? cr4 | 0x10 : cr4,
-    efer: model.has("nx") ? 0x801 : 1,
+    efer: (model.has("nx") ? 0x801 : 1) | bit(model.has("svm"), 0x1000),
     timer: random.below(3) === 0 ? 0 : 100 + random.below(400),
     ...ends,
   };

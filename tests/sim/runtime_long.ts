@@ -2,10 +2,11 @@
  * The 64-bit runtime as assembly text: boot, handlers on stacks of their own
  * (IST), and an L1 that runs the program as its L2, reflects its exceptions,
  * opens pages that violate EPT, skips what else exits, and now and then injects
- * an event.
+ * an event. L1 on SVM: runtime_svm.ts.
  */
 import { AT, SELECTOR, VAR } from "./places.ts";
 import { DEVICES, SERIAL, V } from "./runtime_common.ts";
+import { SVM_L1 } from "./runtime_svm.ts";
 
 /** RIP's place in a fault's frame: an error code lies below it. */
 const FRAME = AT.faultStack - 40;
@@ -60,8 +61,9 @@ ${DEVICES}
   mov dword [rax + 0x3e0], 0
   mov dword [rax + 0x320], 0x20030
   mov [rax + 0x380], ecx
-  cmp dword [${V("nested")}], 0
-  jne vmx_start
+  cmp dword [${V("nested")}], 1
+  je vmx_start
+  ja svm_start
 begin:
   mov qword [${FRAME}], 0
   jmp resume
@@ -164,10 +166,13 @@ apic:
   iretq
 
 finish:
-  cmp dword [${V("nested")}], 0
-  je .out
   mov eax, 0x600d
+  cmp dword [${V("nested")}], 1
+  jb .out
+  ja .svm
   vmcall
+.svm:
+  vmmcall
 .out:
   mov al, 0
   out 0xf4, al
@@ -357,6 +362,8 @@ vmx_end:
   mov eax, 0x33
   out 0xf4, al
   hlt
+
+${SVM_L1}
 
 gdtr: dw 0xff
   dq ${AT.gdt}

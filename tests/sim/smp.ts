@@ -25,7 +25,13 @@ import {
 /** Steps after which a program is cut off. */
 export const SMP_STEPS = 4000;
 const RAM_BYTES = 0x180000;
-const MODELS = ["max-intel", "skylake-server", "qemu64", "haswell-server"];
+const MODELS = [
+  "max-intel",
+  "skylake-server",
+  "max-amd",
+  "haswell-server",
+  "qemu64",
+];
 const QUANTA = [1, 3, 7, 16, 33, 64, 100, 250];
 
 /** One program. */

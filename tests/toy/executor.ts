@@ -49,6 +49,8 @@ export interface ToyConfig {
   readonly ramPages?: number;
   /** Comes back to the kernel every so many steps; 0 never. */
   readonly chop?: number;
+  /** Virtual nanoseconds of a step; default 1. */
+  readonly pace?: number;
   readonly name?: string;
 }
 
@@ -56,6 +58,7 @@ export interface ToyConfig {
 export class ToyExecutor implements Executor, PagedState {
   readonly name: string;
   readonly state: PagedState = this;
+  readonly pace: number;
   readonly statePages = STATE_PAGES;
   readonly pageCount: number;
   readonly #port: KernelPort;
@@ -88,6 +91,7 @@ export class ToyExecutor implements Executor, PagedState {
   constructor(port: KernelPort, config: ToyConfig) {
     this.#port = port;
     this.name = config.name ?? "toy";
+    this.pace = config.pace ?? 1;
     const ramPages = config.ramPages ?? 16;
     this.pageCount = STATE_PAGES + ramPages;
     this.#memory = new Uint8Array(this.pageCount * PAGE_SIZE);

@@ -27,6 +27,8 @@ export interface ToyOptions {
   readonly ramPages?: number;
   /** Executor returns to the kernel every so many steps; 0 never. */
   readonly chop?: number;
+  /** Virtual nanoseconds of a step; default 1. */
+  readonly pace?: number;
   /** Plugins beside the machine's own four. */
   readonly more?: readonly (Plugin | PluginUse)[];
   /** Instead of the machine's own four. */

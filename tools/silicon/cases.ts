@@ -46,6 +46,7 @@ import {
   REGISTER_OR_MEMORY,
 } from "./operand_kinds.ts";
 import { settle } from "./shape.ts";
+import { AREA_BYTES, areaAddress, XSAVE_AREA } from "./xsave_cases.ts";
 
 /** A case before it has been run. */
 export interface Draft {
@@ -386,7 +387,8 @@ export function draft(form: Form, rng: Random): Draft | null {
     const explicit = form.operands.findIndex((_, i) =>
       ins.opKind(i) === OpKind.Memory
     );
-    const size = MemorySizeExt.size(ins.memorySize);
+    const isArea = XSAVE_AREA.test(form.mnemonic);
+    const size = isArea ? AREA_BYTES : MemorySizeExt.size(ins.memorySize);
     const implicitTable = form.operands.includes(K.seg_rBX_al);
     if (explicit >= 0 && !implicitTable) {
       const mustAlign = NEEDS_16.test(form.mnemonic);
@@ -395,6 +397,8 @@ export function draft(form: Form, rng: Random): Draft | null {
       const middle = /^Bt/.test(form.mnemonic) && rng.chance(90);
       const target = middle
         ? BigInt(DATA + 0x600 + rng.below(0x400))
+        : isArea
+        ? areaAddress(rng)
         : operandAddress(rng, Math.max(1, size), align);
       w.effectiveAddress = target;
       if (form.operands[explicit] === K.mem_offs) {
@@ -454,6 +458,6 @@ function finish(w: Work, code: Uint8Array, seed?: number): Draft | null {
     amdOnly,
     ...(seed === undefined ? {} : { seed }),
     hasMemory: w.effectiveAddress !== null,
-    hostBits: hostBitsOf(w.form.mnemonic, w.instruction),
+    hostBits: hostBitsOf(w.form, w.instruction),
   };
 }

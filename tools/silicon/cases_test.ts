@@ -6,31 +6,35 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Code, Decoder, DecoderOptions } from "iced-x86";
+import { CODE, PAGE_SIZE } from "../../tests/silicon/environment.ts";
 import { type Draft, draft } from "./cases.ts";
+import { LEGACY, legacyDraft } from "./legacy_cases.ts";
 import { Random } from "./random.ts";
 import { allRows, type Form } from "./rows.ts";
 import { resultUndefined, undefinedFlags } from "./undefined_flags.ts";
+import { namesForeign, XSAVE_AREA } from "./xsave_cases.ts";
 
 function some(form: Form, seed: string, count: number): Draft[] {
   const rng = new Random(seed);
   const made: Draft[] = [];
   for (let i = 0; made.length < count && i < 200 * count; i++) {
-    const d = draft(form, rng);
+    const d = form.legacy ? legacyDraft(form, rng) : draft(form, rng);
     if (d && !d.disassembly.startsWith("(")) made.push(d);
   }
   return made;
 }
 
 const rows = allRows();
+const intel = allRows("intel").flatMap((row) => row.forms);
 const forms = rows.flatMap((row) => row.forms);
 
 describe("silicon case generator", () => {
   it("encodes every form it wants to record", () => {
-    for (const form of forms) {
+    for (const form of [...forms, ...intel]) {
       const [d] = some(form, form.name, 1);
       assert(d, `${form.name}: no case after 200 tries`);
       const decoder = new Decoder(
-        64,
+        form.legacy ? 32 : 64,
         d.code,
         d.amdOnly ? DecoderOptions.AMD : DecoderOptions.None,
       );
@@ -66,6 +70,31 @@ describe("silicon case generator", () => {
     for (const { mnemonic, forms, skipped } of rows) {
       assert(forms.length + skipped.size > 0, mnemonic);
       for (const [form, why] of skipped) assert(why !== "", form);
+    }
+  });
+});
+
+describe("cases that Intel's processor records", () => {
+  it("name no component of XSAVE that only the host has", () => {
+    const areas = intel.filter((f) => XSAVE_AREA.test(f.mnemonic));
+    assertEquals(areas.length, 8);
+    const drafts = areas.flatMap((form) => some(form, "masks", 100));
+    const judged = drafts.filter((d) => !namesForeign(d));
+    assert(judged.length > 600, `${judged.length} judged`);
+    // XCR0 of the host is 600E7H: x87, SSE and its own.
+    for (const { before } of judged) assertEquals(before.gpr[0] & 0x600e4n, 0n);
+    const masks = new Set(judged.map(({ before }) => before.gpr[0] & 3n));
+    assertEquals([...masks].sort(), [0n, 1n, 2n, 3n]);
+  });
+
+  it("run in compatibility mode what has no 64-bit form", () => {
+    const legacy = intel.filter((f) => f.legacy);
+    assert(legacy.length > 60, `${legacy.length} forms`);
+    for (const form of legacy) {
+      assert(LEGACY.test(form.name));
+      const [d] = some(form, form.name, 1);
+      assertEquals(d.before.selectors.slice(0, 4), [0x2b, 0x23, 0x2b, 0x2b]);
+      assert(d.before.rip < BigInt(CODE + PAGE_SIZE));
     }
   });
 });

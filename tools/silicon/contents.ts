@@ -5,8 +5,10 @@
  * Invariant: a value is written only where a page is; the rest is the fault.
  */
 import type { Work } from "./cases.ts";
+import { put } from "./put.ts";
 import { littleEndian, type Random } from "./random.ts";
-import { codeTarget, put, selector } from "./shape.ts";
+import { codeTarget, selector } from "./shape.ts";
+import { XSAVE_AREA, xsaveContents } from "./xsave_cases.ts";
 
 const RAX = 0, RDX = 2;
 
@@ -67,8 +69,9 @@ export function contents(w: Work, size: number): void {
   const name = form.name;
   if (
     form.mnemonic === "Lea" ||
-    /^(Prefetch|Nop|Clflush|Clwb)/.test(form.mnemonic)
+    /^(Prefetch|Nop|Clflush|Clwb|Cldemote)/.test(form.mnemonic)
   ) return;
+  if (XSAVE_AREA.test(form.mnemonic)) return xsaveContents(w);
   if (/^Fxrstor/.test(name)) return put(w, at, fxImage(rng));
   if (/^Fldenv|^Frstor/.test(name)) {
     return put(w, at, environmentImage(rng, size));

@@ -1,8 +1,9 @@
 /**
  * Records tests/cases/silicon/*.txt on the CPU under us.
- *   deno run -A tools/silicon/generate.ts [--simd] [--only REGEXP] [--dry]
+ *   deno run -A tools/silicon/generate.ts [--simd|--intel] [--only RE] [--dry]
  * `--simd`: only rows with MMX or XMM operands that are in the ISA table, into
- * simd_*.txt; without it all others.
+ * simd_*.txt; `--intel`, on Intel's: what rows.ts keeps for it, into
+ * intel_*.txt; without either all others, on AMD's.
  * Needs gcc, Linux on x86-64 and CR4.FSGSBASE. Every form gets seeded cases,
  * every row (mnemonic) at least MINIMUM of them; ROWS.txt lists all rows, with
  * counts or with the reason for none.
@@ -17,10 +18,11 @@ import {
 } from "../../tests/silicon/vectors.ts";
 import { type Draft, draft } from "./cases.ts";
 import { isFloat, leftOpen } from "./floats.ts";
+import { alsoIn64, legacyCount, legacyDraft } from "./legacy_cases.ts";
 import { ranDry } from "./host_values.ts";
 import { buildHarness, execute, type Outcome } from "./native.ts";
 import { Random } from "./random.ts";
-import { allRows, fileOf, type Form, type Row } from "./rows.ts";
+import { allRows, fileOf, type Form, type Row, type Scope } from "./rows.ts";
 import {
   needsShiftContext,
   resultUndefined,
@@ -28,10 +30,18 @@ import {
   undefinedAfterFault,
   undefinedFlags,
 } from "./undefined_flags.ts";
+import { namesForeign, XSAVE_AREA } from "./xsave_cases.ts";
 
-const MINIMUM = 96;
-/** For each SIMD mnemonic. */
-const SIMD_MINIMUM = 60;
+/** For each mnemonic, by set. */
+const MINIMUM: Readonly<Record<Scope, number>> = {
+  general: 96,
+  simd: 60,
+  intel: 52,
+};
+/** For each mnemonic with an XSAVE area. */
+const AREA_MINIMUM = 56;
+/** For each of sixteen conditions of one semantics. */
+const CONDITIONS = /^(Cmov|Set(?!ssbsy)|J(?!mp)|Loop)/, CONDITION_MINIMUM = 60;
 /** For each mnemonic whose cases state seeds: they are short of room. */
 const SEEDED_MINIMUM = 51;
 /** PCMPxSTRx: their immediates have 256 meanings. */
@@ -61,13 +71,20 @@ function drafts(row: Row, form: Form, minimum: number): Draft[] {
     ? FLOAT_MINIMUM
     : form.seededFile !== undefined
     ? SEEDED_MINIMUM
+    : XSAVE_AREA.test(row.mnemonic)
+    ? AREA_MINIMUM
+    : CONDITIONS.test(row.mnemonic)
+    ? CONDITION_MINIMUM
     : minimum;
-  const wanted = Math.max(PER_FORM, Math.ceil(most / row.forms.length));
+  const share = Math.max(PER_FORM, Math.ceil(most / row.forms.length));
+  const wanted = form.legacy ? legacyCount(form, share) : share;
+  const make = form.legacy ? legacyDraft : draft;
   const made: Draft[] = [];
   const seen = new Set<string>();
   for (let tries = 0; made.length < wanted && tries < wanted * 50; tries++) {
-    const d = draft(form, rng);
+    const d = make(form, rng);
     if (!d) continue;
+    if (namesForeign(d)) continue;
     if (leftOpen(form.mnemonic, d.before.fpu.st[0])) continue;
     if (isFloat(form) && d.hasMemory && !rng.chance(FLOAT_MEMORY)) continue;
     if (
@@ -96,6 +113,7 @@ function record(d: Draft, o: Outcome): SiliconCase {
   const hostBits = o.fault ? new Map<number, bigint>() : d.hostBits;
   for (const [register, own] of hostBits) o.after.gpr[register] &= ~own;
   return {
+    vendor: d.form.vendor,
     form: d.form.name,
     disassembly: d.disassembly,
     code: d.code,
@@ -129,15 +147,33 @@ interface Tally {
   faults: number;
 }
 
+/** Where the rows of a set are listed, and which they are. */
+const LISTS: Readonly<Record<Scope, { file: string; what: string }>> = {
+  general: { file: "ROWS.txt", what: "of 64-bit mode outside SIMD and EVEX" },
+  simd: { file: "ROWS_SIMD.txt", what: "of 64-bit mode with SIMD operands" },
+  intel: { file: "ROWS_INTEL.txt", what: "that ROWS.txt lacks" },
+};
+
+/** @throws Error on the wrong vendor's processor */
+function checkVendor(scope: Scope): void {
+  const wanted = scope === "intel" ? "GenuineIntel" : "AuthenticAMD";
+  const info = Deno.readTextFileSync("/proc/cpuinfo");
+  const vendor = /^vendor_id\s*: (.*)$/m.exec(info)?.[1];
+  if (vendor !== wanted) {
+    throw new Error(
+      `record silicon vectors: this processor is ${vendor}'s, those of ` +
+        `${LISTS[scope].file} are ${wanted}'s; --only records none`,
+    );
+  }
+}
+
 function rowsReport(
   rows: readonly Row[],
   tallies: ReadonlyMap<string, Tally>,
-  simd: boolean,
+  scope: Scope,
 ): string {
-  const scope = simd ? "with SIMD operands" : "outside SIMD and EVEX";
   const lines = [
-    `# Rows (iced mnemonics) of 64-bit mode ${scope}, on ` +
-    cpuName() + ".",
+    `# Rows (iced mnemonics) ${LISTS[scope].what}, on ${cpuName()}.`,
     "# Written by tools/silicon/generate.ts. mnemonic cases faults, or",
     "# mnemonic 0 and the reason; then forms of recorded rows left out.",
   ];
@@ -168,21 +204,23 @@ async function main(args: string[]): Promise<void> {
   const dry = args.includes("--dry") || only !== null;
   const binary = Deno.makeTempFileSync({ prefix: "vmtape-silicon-" });
   buildHarness(new URL("harness.c", import.meta.url).pathname, binary);
-  const simd = args.includes("--simd");
-  const minimum = simd ? SIMD_MINIMUM : MINIMUM;
-  const rows = allRows(simd);
-  if (simd) rows.forEach(keepModelled);
+  const scope = args.includes("--simd")
+    ? "simd"
+    : args.includes("--intel")
+    ? "intel"
+    : "general";
+  if (!dry) checkVendor(scope);
+  const rows = allRows(scope);
+  if (scope === "simd") rows.forEach(keepModelled);
   const files = new Map<string, string[]>();
   const tallies = new Map<string, Tally>();
   const troubles: string[] = [];
   for (const row of rows) {
     if (only && !only.test(row.mnemonic)) continue;
-    const all = row.forms.flatMap((form) => drafts(row, form, minimum));
+    const all = row.forms.flatMap((form) => drafts(row, form, MINIMUM[scope]));
     if (all.length === 0) continue;
     const outcomes = await execute(binary, all);
-    const file = simd
-      ? /^Mov(?!msk)/.test(row.mnemonic) ? "simd_move" : "simd_integer"
-      : fileOf(row.mnemonic, !row.userMode);
+    const file = fileOf(row.mnemonic, !row.userMode, scope);
     const tally = { cases: 0, faults: 0 };
     for (const [i, o] of outcomes.entries()) {
       if (typeof o === "string") {
@@ -197,13 +235,19 @@ async function main(args: string[]): Promise<void> {
       if (formatCase(parseCase(line)) !== line) {
         troubles.push(`does not survive parsing: ${line}`);
       }
-      const into = all[i].form.seededFile ?? file;
+      const { seededFile, legacy } = all[i].form;
+      const into = legacy
+        ? "intel_legacy"
+        : scope === "intel"
+        ? file
+        : seededFile ?? file;
       files.set(into, [...files.get(into) ?? [], line]);
       tally.cases++;
       if (o.fault) tally.faults++;
     }
     tallies.set(row.mnemonic, tally);
-    if (tally.cases < 50) {
+    // What exists in 64-bit mode, too, has its cases on AMD's.
+    if (tally.cases < 50 && !row.forms.some(alsoIn64)) {
       troubles.push(`${row.mnemonic}: only ${tally.cases} cases`);
     }
   }
@@ -217,8 +261,10 @@ async function main(args: string[]): Promise<void> {
     else Deno.writeTextFileSync(new URL(`${file}.txt`, OUT), text);
   }
   if (!dry) {
-    const list = simd ? "ROWS_SIMD.txt" : "ROWS.txt";
-    Deno.writeTextFileSync(new URL(list, OUT), rowsReport(rows, tallies, simd));
+    Deno.writeTextFileSync(
+      new URL(LISTS[scope].file, OUT),
+      rowsReport(rows, tallies, scope),
+    );
   }
   const cases = [...tallies.values()].reduce((n, t) => n + t.cases, 0);
   const faults = [...tallies.values()].reduce((n, t) => n + t.faults, 0);

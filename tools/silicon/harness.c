@@ -10,8 +10,8 @@
  *
  * usage: harness CODE DATA READONLY STACK < requests > answers
  *   (hexadecimal page addresses; both streams little-endian, see below)
- * request: u64 rip, gpr[16], rflags, fsBase, gsBase; u32 hasFx; [512 bytes];
- *          u32 count; count * { u64 address; u32 length; bytes }
+ * request: u64 rip, gpr[16], rflags, fsBase, gsBase, cs, ds, es; u32 hasFx;
+ *          [512 bytes]; u32 count; count * { u64 address; u32 length; bytes }
  * answer:  u64 vector (~0 none, ~1 timeout), errorCode, cr2, rip, gpr[16],
  *          rflags, fsBase, gsBase; u16 es cs ss ds fs gs; 512 bytes;
  *          u32 count; count * { u64 address; u32 length; bytes }
@@ -33,7 +33,7 @@ enum { PAGE = 4096, PAGES = 4, FX = 512, NONE = -1, TIMEOUT = -2 };
 enum phase { IDLE, START, RUN };
 
 struct request {
-  uint64_t rip, gpr[16], rflags, fsBase, gsBase;
+  uint64_t rip, gpr[16], rflags, fsBase, gsBase, cs, ds, es;
 };
 struct answer {
   uint64_t vector, errorCode, cr2, rip, gpr[16], rflags, fsBase, gsBase;
@@ -88,18 +88,25 @@ static void handler(int signal, siginfo_t *info, void *context) {
     for (int i = 0; i < 16; i++) g[gprIndex[i]] = request.gpr[i];
     g[REG_RIP] = request.rip;
     g[REG_EFL] = request.rflags;
+    static const uint8_t clean[24] = {0x7f, 3, [24 - 1] = 0};
     if (hasFx) {
       memcpy(fx, fxIn, 416);
-      /* XSAVE header: x87 and SSE are not in their initial state */
-      *(uint64_t *)(fx + FX) |= 3;
     } else {
-      /* initial state of every component (XSTATE_BV clear) */
-      static const uint8_t clean[24] = {0x7f, 3, [24 - 1] = 0};
       memset(fx, 0, 416);
       memcpy(fx, clean, 2);
       fx[24] = 0x80, fx[25] = 0x1f;
-      *(uint64_t *)(fx + FX) |= 3;
     }
+    /* XSTATE_BV: the kernel's XRSTOR makes it XINUSE, so what is in its
+     * initial configuration must be told to be (SDM vol. 1 13.6, 13.8). */
+    static const uint8_t zero[256];
+    uint64_t *inUse = (uint64_t *)(fx + FX);
+    *inUse &= ~3ull;
+    if (memcmp(fx, clean, 24) || memcmp(fx + 32, zero, 128)) *inUse |= 1;
+    if (memcmp(fx + 160, zero, 256)) *inUse |= 2;
+    /* 0x23: compatibility mode. Sigreturn leaves DS and ES to us. */
+    g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffll) | (greg_t)request.cs;
+    uint16_t newDs = request.ds, newEs = request.es;
+    __asm__ volatile("mov %0,%%ds; mov %1,%%es" ::"r"(newDs), "r"(newEs));
     phase = RUN;
     __asm__ volatile("wrfsbase %0; wrgsbase %1" ::"r"(request.fsBase),
                      "r"(request.gsBase));

@@ -6,6 +6,7 @@
  * Invariant: a mask covers nothing that the manuals define.
  */
 import { type Instruction, RegisterExt } from "iced-x86";
+import type { Form } from "./rows.ts";
 
 const LOW_HALF = 0xffff_ffffn;
 const [RAX, RCX, RDX, RBX] = [0, 1, 2, 3];
@@ -22,9 +23,13 @@ const CARRY = 1;
 
 /** Masks by general register number of what the host alone decides. */
 export function hostBitsOf(
-  mnemonic: string,
+  { mnemonic, vendor }: Pick<Form, "mnemonic" | "vendor">,
   instruction: Instruction,
 ): Map<number, bigint> {
+  if (mnemonic === "Xgetbv" && vendor === "GenuineIntel") {
+    // All but x87 and SSE are the host's own components.
+    return new Map([[RAX, LOW_HALF & ~3n], [RDX, LOW_HALF]]);
+  }
   const low = LOW_HALVES.get(mnemonic);
   if (low) return new Map(low.map((r) => [r, LOW_HALF]));
   const register = instruction.op0Register;

@@ -83,7 +83,17 @@ function fpuOf(image: Uint8Array): FpuState {
 
 function request(d: Draft): Uint8Array[] {
   const s = d.before;
-  const head = [s.rip, ...s.gpr, BigInt(s.rflags), s.fsBase, s.gsBase]
+  const [es, cs, , ds] = s.selectors.map(BigInt);
+  const head = [
+    s.rip,
+    ...s.gpr,
+    BigInt(s.rflags),
+    s.fsBase,
+    s.gsBase,
+    cs,
+    ds,
+    es,
+  ]
     .map((v) => littleEndian(v, 8));
   const initial = JSON.stringify(s.fpu, text) ===
     JSON.stringify(initialFpu(), text);

@@ -1,7 +1,8 @@
 /**
- * Which iced codes get vectors, and why the others do not. Every code that is
- * valid in 64-bit mode, is not SIMD and is not EVEX is classified here, so that
- * no row can be missing without a reason.
+ * Which iced codes get vectors, and why the others do not. Two processors were
+ * recorded: AMD's, on which every code that is valid in 64-bit mode and is not
+ * EVEX is classified here, and Intel's for what the first lacks, its hypervisor
+ * spoils, or only Intel decodes (INTEL).
  * Invariant: a row (mnemonic) either has forms to record or a reason.
  */
 import {
@@ -14,6 +15,8 @@ import {
   type OpCodeInfo,
   OpCodeOperandKind,
 } from "iced-x86";
+import type { Vendor } from "../../cpu/arch/models.ts";
+import { LEGACY } from "./legacy_cases.ts";
 import { floatFile, isFloat } from "./floats.ts";
 
 /** One iced code with what the generator asks of it. */
@@ -25,6 +28,10 @@ export interface Form {
   readonly operands: readonly OpCodeOperandKind[];
   /** CPL 0 only: recorded at CPL 3 for its #GP or #UD. */
   readonly privileged: boolean;
+  /** Whose processor records it. */
+  readonly vendor: Vendor;
+  /** It exists outside 64-bit mode alone (legacy_cases.ts). */
+  readonly legacy: boolean;
   /** Vector file of a form whose cases state a seed instead of values. */
   readonly seededFile: string | undefined;
 }
@@ -131,10 +138,23 @@ const ROW_REASONS: ReadonlyMap<string, string> = new Map([
     "Xsavec64",
     "Xrstor",
     "Xrstor64",
-  ].map((m): [string, string] => [m, "extended state: a later issue"]),
-  ...["Vzeroupper", "Vzeroall", "Vldmxcsr", "Vstmxcsr", "Emms", "Femms"]
-    .map((m): [string, string] => [m, "SIMD: a later issue"]),
+    "Emms",
+  ].map((m): [string, string] => [m, "recorded on Intel's processor alone"]),
+  ["Int1", "the host's hypervisor injects its #DB again, as a fault"],
+  ...["Vzeroupper", "Vzeroall", "Vldmxcsr", "Vstmxcsr", "Femms"]
+    .map((m): [string, string] => [m, "not in the ISA table yet"]),
 ]);
+
+/**
+ * Forms that Intel's processor records; of x87 those whose pointers AMD's
+ * signal frames hide and whose C1 the vendors' manuals tell differently.
+ */
+const INTEL = new RegExp(
+  "^((Xsave(opt|c)?|Xrstor)(64)?_mem|Xgetbv|Emms|Int1|Serialize|Cldemote_m8|" +
+    "Rdssp[dq]_r(32|64)|Prefetch(wt1|it[01])_m8|Getsec[dq]|Rdpmc|" +
+    "Monitor[qd]|Mwait|(Call|Jmp)_m1664|L[sfg]s_r64_m1664|" +
+    "Fnop|F(inc|dec)stp|Ffreep?_sti|Fu?comip?_st0_sti|Ud0_r(16|32|64)_rm(16|32|64))$",
+);
 
 // Codes of x87 that are control instructions (SDM vol. 1 §8.3.11).
 const X87_CONTROL = new Set([
@@ -211,20 +231,26 @@ function seededFileOf(
 }
 
 /**
- * All rows in iced's order of codes.
- * @param simd those with MMX or XMM operands instead of those without
+ * A set of rows that is recorded at once: AMD's without and with MMX or XMM
+ * operands, and Intel's.
  */
-export function allRows(simd = false): Row[] {
+export type Scope = "general" | "simd" | "intel";
+
+/** All rows of a set, in iced's order of codes. */
+export function allRows(scope: Scope = "general"): Row[] {
+  const simd = scope === "simd";
   const rows = new Map<string, Row>();
   const codes = Object.keys(Code).filter((k) => /^\d+$/.test(k)).map(Number);
   for (const code of codes) {
     const opCode = CodeExt.opCode(code);
-    if (!opCode.isInstruction || !opCode.mode64) continue;
+    const legacy = scope === "intel" && LEGACY.test(Code[code]);
+    if (!opCode.isInstruction || !(opCode.mode64 || legacy)) continue;
     if (
       opCode.encoding !== EncodingKind.Legacy &&
       opCode.encoding !== EncodingKind.VEX
     ) continue;
     const name = Code[code];
+    if (scope === "intel" && !legacy && !INTEL.test(name)) continue;
     if (/^(VEX_)?KNC_|^VEX_KNC|^MVEX/.test(name)) continue;
     const operands = Array.from(
       { length: opCode.opCount },
@@ -246,13 +272,15 @@ export function allRows(simd = false): Row[] {
       opCode,
       operands,
       privileged: !opCode.cpl3,
+      legacy,
+      vendor: scope === "intel" ? "GenuineIntel" : "AuthenticAMD",
       seededFile: simd
         ? seededFileOf(mnemonic, name, instruction)
         : isX87Data(mnemonic)
         ? "x87_data"
         : undefined,
     };
-    const why = reasonFor(form, instruction);
+    const why = scope === "intel" ? "" : reasonFor(form, instruction);
     instruction.free();
     if (why) row.skipped.set(name, why);
     else row.forms.push(form);
@@ -261,7 +289,17 @@ export function allRows(simd = false): Row[] {
 }
 
 /** File (without extension) that holds a row's vectors. */
-export function fileOf(mnemonic: string, privileged: boolean): string {
+export function fileOf(
+  mnemonic: string,
+  privileged: boolean,
+  scope: Scope,
+): string {
+  if (scope === "intel") {
+    return /^X/.test(mnemonic) ? "intel_xsave" : "intel_misc";
+  }
+  if (scope === "simd") {
+    return /^Mov(?!msk)/.test(mnemonic) ? "simd_move" : "simd_integer";
+  }
   if (privileged) return "privileged";
   for (const [file, pattern] of FILES) if (pattern.test(mnemonic)) return file;
   return "misc";

@@ -15,30 +15,12 @@ import {
 } from "../../tests/silicon/environment.ts";
 import type { Work } from "./cases.ts";
 import { FLOAT_MNEMONIC, floatState, x87State } from "./floats.ts";
+import { put } from "./put.ts";
 import { littleEndian, type Random } from "./random.ts";
+import { xgetbvState, XSAVE_AREA, xsaveState } from "./xsave_cases.ts";
 
 const U64 = (1n << 64n) - 1n;
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
-
-/** Lays `bytes` at `address`, as far as that lies in a data page. */
-export function put(w: Work, address: bigint, bytes: Uint8Array): void {
-  const a = Number(address);
-  const pages = [DATA, READ_ONLY, STACK];
-  const page = pages.find((p) => a >= p && a < p + PAGE_SIZE);
-  if (page === undefined) return;
-  const whole = bytes.subarray(0, page + PAGE_SIZE - a);
-  if (whole.length <= 64) {
-    w.memory.push({ address: a, bytes: whole });
-    return;
-  }
-  // Long images are mostly zero, and so are the pages.
-  for (let at = 0; at < whole.length; at += 16) {
-    const piece = whole.subarray(at, at + 16);
-    let end = piece.length;
-    while (end > 0 && piece[end - 1] === 0) end--;
-    if (end) w.memory.push({ address: a + at, bytes: piece.subarray(0, end) });
-  }
-}
 
 /** Mostly in the code page, but never in the instruction's own bytes. */
 export function codeTarget(rng: Random): bigint {
@@ -336,7 +318,7 @@ const SHAPERS: readonly Shaper[] = [
   }],
   [/^(Rol|Ror|Rcl|Rcr|Shl|Sal|Shr|Sar|Shld|Shrd)$/, shiftCount],
   [/^Bt[src]?$/, bitOffset],
-  [/^(F|Wait|Ldmxcsr|Stmxcsr)/, fpuState],
+  [/^(F|Wait|Emms|Ldmxcsr|Stmxcsr)/, fpuState],
   [/^(Fxsave|Fxrstor|Ldmxcsr|Stmxcsr)/, vectorState],
   [/^Loop|^Jr?e?cxz/, (w) => {
     w.state.gpr[RCX] = w.rng.pick([
@@ -365,7 +347,9 @@ const SHAPERS: readonly Shaper[] = [
     w.state.gpr[RAX] = BigInt(DATA + w.rng.below(0xfff));
     put(w, w.state.gpr[RAX] & ~63n, w.rng.bytes(64));
   }],
+  [XSAVE_AREA, xsaveState],
   [/^Xgetbv$/, (w) => {
+    if (w.form.vendor === "GenuineIntel") return xgetbvState(w);
     const index = w.rng.chance(70) ? 0n : 2n + BigInt(w.rng.below(1000));
     w.state.gpr[RCX] = w.rng.u64() << 32n & U64 | index;
   }],

@@ -97,6 +97,21 @@ export const UNDEFINED_FLAGS: readonly UndefinedFlagsRow[] = [
     manual: "SDM vol. 2 SAL/SAR/SHL/SHR (CF holds the sign beyond the width)",
   },
   {
+    mnemonics: ["Daa", "Das"],
+    mask: OF,
+    manual: "SDM vol. 2 DAA, DAS",
+  },
+  {
+    mnemonics: ["Aaa", "Aas"],
+    mask: OF | SF | ZF | PF,
+    manual: "SDM vol. 2 AAA, AAS",
+  },
+  {
+    mnemonics: ["Aam", "Aad"],
+    mask: OF | AF | CF,
+    manual: "SDM vol. 2 AAM, AAD",
+  },
+  {
     mnemonics: ["Shld", "Shrd"],
     mask: doubleShift,
     manual: "SDM vol. 2 SHLD, SHRD (beyond the width the result is undefined)",

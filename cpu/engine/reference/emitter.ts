@@ -101,6 +101,8 @@ export class ReferenceEmitter extends ValueOps
         return (this.cpu.v.gpr(operand.reg) >> 8n) & 0xffn;
       case OperandKind.Memory:
         return this.ld(this.memory().segment, this.ea(i), this.size(i));
+      case OperandKind.Segment:
+        return BigInt(this.cpu.v.segSelector(operand.reg));
       default:
         return operand.imm;
     }

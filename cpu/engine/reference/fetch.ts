@@ -12,6 +12,7 @@ import type { CpuContext } from "../../context.ts";
 import { DecodeFailure, type InstructionDecoder } from "../../isa/decoder.ts";
 import type { Insn } from "../../isa/insn.ts";
 import { Seg } from "../../layout.ts";
+import type { PhysicalMemory } from "../../physical.ts";
 import { Access } from "../../port.ts";
 
 const PAGE = 4096;
@@ -106,9 +107,7 @@ export class Fetcher {
       return 0;
     }
     const here = Math.min(room, PAGE - offset);
-    for (let i = 0; i < here; i++) {
-      this.bytes[i] = Number(physical.read(frame * PAGE + offset + i, 1));
-    }
+    this.take(physical, frame * PAGE + offset, 0, here);
     const { codeSize, stackSize, real } = mode;
     const known = this.crossing.get(key);
     let result = known?.insn.rip === rip && this.sameBytes(known, here)
@@ -135,9 +134,7 @@ export class Fetcher {
         Access.Fetch,
       );
       if (next < 0) return access.outcome;
-      for (let i = here; i < room; i++) {
-        this.bytes[i] = Number(physical.read(next * PAGE + i - here, 1));
-      }
+      this.take(physical, next * PAGE, here, room);
       const crossing = this.crossing.get(key);
       if (crossing?.insn.rip === rip && this.sameBytes(crossing)) {
         this.insn = crossing.insn;
@@ -166,6 +163,22 @@ export class Fetcher {
         return NOT_MODELLED;
       default: // too long, or cut off by the segment limit
         return v.raise(Vector.GP, 0);
+    }
+  }
+
+  /** Fetches bytes `first` to before `end` of an instruction. */
+  private take(
+    physical: PhysicalMemory,
+    address: number,
+    first: number,
+    end: number,
+  ): void {
+    const { bytes } = this;
+    const { ram } = physical;
+    const inRam = address + end - first <= ram.length;
+    for (let i = first; i < end; i++) {
+      const at = address + i - first;
+      bytes[i] = inRam ? ram[at] : Number(physical.read(at, 1));
     }
   }
 

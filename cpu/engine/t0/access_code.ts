@@ -65,7 +65,7 @@ export class AccessGenerator extends Generator {
   }
 
   /** Leaves the host offset in a local; goes to block `slow` without a grant. */
-  private probe(
+  protected probe(
     linear: number,
     size: number,
     write: boolean,

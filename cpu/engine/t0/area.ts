@@ -34,8 +34,12 @@ export const CELL = {
   address: 0x38,
   /** i64: value loaded or to be stored by a slow access. */
   value: 0x40,
+  /** i64: TSC at the step at which `left` is zero, for software outside a guest. */
+  clock: 0x48,
   /** 6 × {i64 last readable, i64 last writable offset; −1 for none}: legacy segments. */
   limits: 0x50,
+  /** i64: virtual nanoseconds of a step. */
+  pace: 0xb0,
 } as const;
 const CELL_BYTES = 0x100;
 

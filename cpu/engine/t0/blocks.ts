@@ -1,269 +1,208 @@
 /**
- * Blocks of decoded records of one vCPU: built from physical pages, found by
- * page, offset, mode and RIP, dropped by page.
+ * Makes blocks of decoded records from physical pages: one straight line of
+ * code within a page, or a single instruction that crosses into the next.
  *
- * Invariant: every page with a living block carries PageFlag.Code. Records are
- * never overwritten before the whole pool is dropped, so a block may be dropped
- * while it runs.
+ * Invariant: a record of an instruction that has no code in the engine sends it
+ * to the reference or to the loop; nothing of the machine changes here.
  */
 import type { CpuContext } from "../../context.ts";
-import type { InstructionDecoder } from "../../isa/decoder.ts";
 import { type Insn, OperandKind } from "../../isa/insn.ts";
-import { PAGE_SIZE, VCPU } from "../../layout.ts";
+import type { Row } from "../../isa/row.ts";
+import { PAGE_SIZE, SEGMENT, SEGMENT_SIZE, VCPU } from "../../layout.ts";
 import type { Area } from "./area.ts";
+import { type Block, BlockStore, MAX_LENGTH } from "./block_store.ts";
+import type { DecodeCache, Decoded } from "./decoded.ts";
 import type { Form, Forms } from "./form.ts";
 import { canFuse } from "./fused.ts";
 import { deadFlags, type FlagUse } from "./liveness.ts";
 import { linearOf, type Mode } from "./mode.ts";
 import {
   BLOCK_LIMIT,
-  NO_LINK,
+  CROSSING,
   PSEUDO,
   RECORD,
   RECORD_BYTES,
-  SLOT,
 } from "./record.ts";
 
-/** Straight-line code within one page. */
-export interface Block {
-  /** Absolute offset of the first record. */
-  readonly record: number;
-  readonly rip: bigint;
-  readonly page: number;
-  readonly mode: Mode;
-  /** Instructions that count as steps of the block. */
-  readonly length: number;
-  /** By position; one more when the block ends in a `call` row. */
-  readonly insns: readonly Insn[];
-  /** Offsets in the page: the first byte and the one after the last. */
-  readonly start: number;
-  readonly end: number;
-  /** Terminator that has chain slots; 0 for none. */
-  readonly terminator: number;
-  /** Another block with the same place and mode but another RIP. */
-  sibling: Block | undefined;
-  dropped: boolean;
-}
-
-const MAX_LENGTH = 15;
+const WORDS = RECORD_BYTES / 4;
 const MASK64 = (1n << 64n) - 1n;
 const MASK32 = 0xffff_ffffn;
-/** Writes beside its code after which a page's code is dropped. */
-const DATA_WRITES = 16;
-/** Units that the longest block needs. */
-const LONGEST = BLOCK_LIMIT + 2;
+/** Of segment 0, in the vCPU page. */
+const SELECTORS = VCPU.segments + SEGMENT.selector;
+/** Units of a block whose instruction crosses pages: the check, it, the end. */
+const CROSSING_UNITS = 1 + 2 + 2;
 
 /** See the file header. */
-export class Blocks {
-  private readonly pages = new Map<number, Map<number, Block>>();
-  private readonly u8: Uint8Array;
-  private readonly u16: Uint16Array;
-  private readonly u32: Uint32Array;
-  private readonly u64: BigUint64Array;
-  /** Block of each unit of the pool. */
-  private owners: (Block | undefined)[] = [];
-  private free: number;
-  /** Writes to bytes of a page that no block has. */
+export class Blocks extends BlockStore {
+  private readonly bytes = new Uint8Array(2 * MAX_LENGTH);
+  /** What the instructions of a block mean to the flags. */
   private readonly plain: FlagUse[] = [];
-  private readonly misses = new Map<number, number>();
-  /** Pairs of instructions that have a fused form run as one. */
+  /**
+   * No hot fact is wanted: pairs of instructions that have a fused form run as
+   * one, plain cases of procedures in compiled code.
+   */
   fuse = true;
   /** Forms for it are made as blocks need them. */
   eager = false;
+  /** There are several vCPUs: who yields ends its turn. */
+  several = false;
 
   constructor(
     memory: WebAssembly.Memory,
-    private readonly area: Area,
-    private readonly cpu: CpuContext,
-    private readonly decoder: InstructionDecoder,
+    area: Area,
+    cpu: CpuContext,
+    private readonly decoded: DecodeCache,
     private readonly forms: Forms,
   ) {
-    this.u8 = new Uint8Array(memory.buffer);
-    this.u16 = new Uint16Array(memory.buffer);
-    this.u32 = new Uint32Array(memory.buffer);
-    this.u64 = new BigUint64Array(memory.buffer);
-    this.free = area.pool;
-  }
-
-  /** Whether another block may not fit; then `clear` before building. */
-  get full(): boolean {
-    return this.free + LONGEST * RECORD_BYTES > this.area.poolEnd;
-  }
-
-  /** The living block at a place, if there is one. */
-  find(page: number, rip: bigint, mode: Mode): Block | undefined {
-    const offset = Number(linearOf(mode, rip) & 0xfffn);
-    let block = this.pages.get(page)?.get(mode.id * PAGE_SIZE + offset);
-    while (block !== undefined && block.rip !== rip) block = block.sibling;
-    return block;
-  }
-
-  /** Block and position of a record. */
-  owner(record: number): Block {
-    return this.owners[(record - this.area.pool) / RECORD_BYTES]!;
-  }
-  position(record: number): number {
-    return this.u8[record + RECORD.position];
-  }
-  ripOf(record: number): bigint {
-    return this.u64[(this.area.rips + (record - this.area.pool) / 4) >>> 3];
-  }
-
-  /** Whether a physical page has blocks. */
-  has(page: number): boolean {
-    return this.pages.has(page);
+    super(memory, area, cpu);
   }
 
   /**
-   * Drops the blocks that bytes `first` to `last` of a physical page belong to;
-   * all of the page when other bytes of it are written again and again (it
-   * holds data too). The others lose their chains.
-   * @returns whether any were dropped
+   * Decodes a block. An instruction that the reference has to execute (it
+   * crosses the page, is invalid or not modelled) is one by itself.
    */
-  dropBytes(page: number, first: number, last: number): boolean {
-    const blocks = this.pages.get(page);
-    if (blocks === undefined) return false;
-    let hit = false;
-    for (const [key, head] of blocks) {
-      let left: Block | undefined;
-      for (let b: Block | undefined = head, next; b !== undefined; b = next) {
-        next = b.sibling;
-        if (b.start <= last && first < b.end) {
-          b.dropped = true;
-          hit = true;
-        } else {
-          b.sibling = left;
-          left = b;
-        }
-      }
-      if (left === undefined) blocks.delete(key);
-      else blocks.set(key, left);
-    }
-    if (!hit) {
-      const misses = (this.misses.get(page) ?? 0) + 1;
-      if (misses > DATA_WRITES) return this.drop(page);
-      this.misses.set(page, misses);
-      return false;
-    }
-    if (blocks.size === 0) this.pages.delete(page);
-    for (let b of blocks.values()) {
-      for (;;) {
-        if (b.terminator !== 0) this.unlink(b.terminator);
-        if (b.sibling === undefined) break;
-        b = b.sibling;
-      }
-    }
-    return true;
-  }
-
-  /** Drops a physical page's blocks. @returns whether there were any */
-  drop(page: number): boolean {
-    const blocks = this.pages.get(page);
-    if (blocks === undefined) return false;
-    for (const first of blocks.values()) {
-      for (let b: Block | undefined = first; b; b = b.sibling) b.dropped = true;
-    }
-    this.pages.delete(page);
-    this.misses.delete(page);
-    return true;
-  }
-
-  /** Drops everything and makes the pool empty. */
-  clear(): void {
-    for (const page of [...this.pages.keys()]) this.drop(page);
-    this.owners = [];
-    this.free = this.area.pool;
-  }
-
-  /**
-   * Decodes a block; undefined when the first instruction has to be executed
-   * by the reference (it crosses the page, is invalid or not modelled).
-   */
-  build(page: number, rip: bigint, mode: Mode): Block | undefined {
+  build(page: number, rip: bigint, mode: Mode): Block {
     const { physical } = this.cpu;
     const start = Number(linearOf(mode, rip) & 0xfffn);
     const base = page * PAGE_SIZE;
     const linearPage = linearOf(mode, rip) >> 12n;
     const record = this.free;
     const insns: Insn[] = [];
-    let at = record, offset = start, here = rip, length = 0;
+    let at = record, offset = start, length = 0;
     let ended = false, linked = 0;
+    let before: Form | undefined, taken: bigint | undefined;
     while (length < BLOCK_LIMIT && offset < PAGE_SIZE) {
       let room = Math.min(MAX_LENGTH, PAGE_SIZE - offset);
       if (mode.codeSize !== 64) {
-        const left = mode.limit - here + 1n;
+        const left = mode.limit - ripAfter(rip, offset - start, mode) + 1n;
         if (left <= 0n) break;
         if (left < room) room = Number(left);
       }
-      const bytes = physical.ram.subarray(
+      const known = this.decoded.find(
+        physical.ram,
         base + offset,
-        base + offset + room,
-      );
-      const insn = this.decoder.decode(
-        bytes,
         room,
-        mode.codeSize,
-        here,
-        mode.stackSize,
-        mode.real,
+        rip,
+        offset - start,
+        mode,
       );
-      if (typeof insn === "number") break;
+      if (typeof known === "number") break;
+      const { target } = this.decoded;
+      const insn = known.own
+        ? known.insn.at(ripAfter(rip, offset - start, mode), target)
+        : known.insn;
+      const branch = insn.operands[0]?.kind === OperandKind.NearBranch
+        ? target
+        : undefined;
       insns.push(insn);
-      this.head(at, here, length);
-      if (insn.row.call !== undefined || !this.reachable(insn, mode)) {
-        this.u16[at >>> 1] = insn.row.call ? PSEUDO.call : PSEUDO.reference;
+      this.head(at, rip, offset - start, length);
+      const calls = insn.row.call !== undefined && !this.quick(insn.row);
+      if (calls || !this.reachable(branch, mode)) {
+        this.u16[at >>> 1] = calls ? PSEUDO.call : PSEUDO.reference;
         at += RECORD_BYTES;
         offset += insn.length;
         ended = true;
         break;
       }
-      const next = this.next(insn, mode);
       const terminator = insn.row.endsBlock === true;
-      const local = terminator && this.isLocal(insn, next, mode, linearPage);
-      const form = this.forms.of(insn, local);
-      this.fill(at, form.id, insn);
+      const after = offset + insn.length - start;
+      const local = branch !== undefined && terminator &&
+        this.isLocal(branch, ripAfter(rip, after, mode), mode, linearPage);
+      const form = this.formOf(known, insn, local);
+      this.fillFrom(at, form.id, known, target, length);
       if (terminator && length > 0 && this.fuse) {
-        const pair = this.fused(insns[length - 1], insn, local);
+        const pair = this.fused(before!, form, insns[length - 1], insn);
         if (pair) this.u16[(at - RECORD_BYTES) >>> 1] = pair.id;
       }
+      before = form;
       length++;
       at += RECORD_BYTES;
       if (terminator) {
         linked = at - RECORD_BYTES;
-        this.links(linked, next);
+        taken = branch;
+        this.links(linked, ripAfter(rip, after, mode));
         at += RECORD_BYTES;
         offset += insn.length;
         ended = true;
         break;
       }
       offset += insn.length;
-      here = next;
     }
-    if (insns.length === 0) return undefined;
-    if (this.fuse) {
+    const crosses = insns.length === 0 && offset > PAGE_SIZE - MAX_LENGTH &&
+      mode.codeSize === 64;
+    if (insns.length === 0) {
+      // What begins here crosses the page or is none: the reference sees to it.
+      this.head(at, rip, 0, length);
+      this.u16[at >>> 1] = PSEUDO.reference;
+      at += (crosses ? CROSSING_UNITS : 1) * RECORD_BYTES;
+      offset = PAGE_SIZE;
+      ended = true;
+    } else if (this.fuse) {
       this.kill(record, length);
       this.pair(record, length);
     }
     if (!ended) {
-      this.head(at, here, length);
+      const here = ripAfter(rip, offset - start, mode);
+      this.head(at, here, 0, length);
       const near = offset < PAGE_SIZE;
       this.u16[at >>> 1] = near ? PSEUDO.endLocal : PSEUDO.endFar;
       linked = at;
       this.links(at, here);
       at += 2 * RECORD_BYTES;
     }
-    const place = { start, end: offset, terminator: linked };
+    const place = { start, end: offset, terminator: linked, taken, crosses };
     return this.keep(
       at,
       { record, rip, page, mode, length, insns, ...place },
-      insns.length + (ended ? 0 : 1),
+      Math.max(insns.length + (ended ? 0 : 1), 1),
     );
   }
 
-  private fused(first: Insn, second: Insn, local: boolean): Form | undefined {
+  /** Whether a `call` row's plain case may run in compiled code. */
+  private quick({ quick, yields, feature }: Row): boolean {
+    if (quick === undefined || !this.fuse) return false;
+    if (yields && this.several) return false;
+    return feature === undefined || this.cpu.model.has(feature);
+  }
+
+  /** The fused form of two instructions of the forms given. */
+  private fused(
+    form: Form,
+    branch: Form,
+    first: Insn,
+    second: Insn,
+  ): Form | undefined {
     return this.eager && canFuse(first, second)
-      ? this.forms.fuse(first, second, local)
-      : this.forms.findFused(first, second, local);
+      ? this.forms.fuse(first, second, branch.local)
+      : this.forms.findFused(form, branch);
+  }
+
+  private formOf(known: Decoded, insn: Insn, local: boolean): Form {
+    return local
+      ? known.near ??= this.forms.of(insn, true)
+      : known.far ??= this.forms.of(insn, false);
+  }
+
+  /** Writes an instruction's record, from a copy if there is one. */
+  private fillFrom(
+    at: number,
+    form: number,
+    known: Decoded,
+    target: bigint,
+    position: number,
+  ): void {
+    const { u32 } = this;
+    const first = at >>> 2;
+    if (known.words === undefined) {
+      this.fill(at, form, known.insn);
+      known.words = u32.slice(first, first + WORDS);
+    } else {
+      for (let i = 0; i < WORDS; i++) u32[first + i] = known.words[i];
+      u32[first] = form | position << (8 * RECORD.position);
+    }
+    if (known.wild !== 0 && known.insn.memory !== undefined) {
+      this.u64[(at + RECORD.displacement) >>> 3] = target;
+    }
   }
 
   /** Gives instructions whose flags nobody sees the forms that leave them alone. */
@@ -298,35 +237,75 @@ export class Blocks {
     }
   }
 
-  private keep(
-    end: number,
-    made: Omit<Block, "sibling" | "dropped">,
-    records: number,
-  ): Block {
-    const { record, page, mode, length, start } = made;
-    let blocks = this.pages.get(page);
-    if (blocks === undefined) {
-      blocks = new Map();
-      this.pages.set(page, blocks);
-      this.cpu.physical.markCode(page);
+  /**
+   * Makes the block of an instruction that crosses into physical page `rest`,
+   * or makes it valid again.
+   * @param number of the link to that page, in force at `place`
+   * @returns whether its first record may be entered
+   */
+  cross(block: Block, rest: number, number: number, place: number): boolean {
+    const { u32, u16 } = this;
+    const { record } = block;
+    if (block.dropped || block.rest !== rest) {
+      if (!this.decodeCrossing(block, rest)) return false;
     }
-    const key = mode.id * PAGE_SIZE + start;
-    const block = { ...made, sibling: blocks.get(key), dropped: false };
-    blocks.set(key, block);
-    const unit = (record - this.area.pool) / RECORD_BYTES;
-    const units = (end - record) / RECORD_BYTES;
-    for (let i = 0; i < units; i++) this.owners[unit + i] = block;
-    for (let i = 0; i < records; i++) {
-      this.u8[record + i * RECORD_BYTES + RECORD.length] = length;
-    }
-    this.free = end;
-    return block;
+    u16[record >>> 1] = PSEUDO.crossing;
+    u32[(record + CROSSING.number) >>> 2] = number;
+    u32[(record + CROSSING.place) >>> 2] = place;
+    return true;
   }
 
-  /** Writes what every record has. */
-  private head(at: number, rip: bigint, position: number): void {
+  private decodeCrossing(block: Block, rest: number): boolean {
+    const { bytes, u8, cpu: { physical } } = this;
+    const { record, page, start, rip, mode } = block;
+    const here = PAGE_SIZE - start;
+    const at = page * PAGE_SIZE + start, next = rest * PAGE_SIZE;
+    bytes.set(physical.ram.subarray(at, at + here));
+    bytes.set(physical.ram.subarray(next, next + MAX_LENGTH - here), here);
+    const known = this.decoded.find(bytes, 0, MAX_LENGTH, rip, 0, mode);
+    if (typeof known === "number" || known.own) return false;
+    const { insn } = known;
+    if (insn.length <= here) return false;
+    const { target } = this.decoded;
+    const near = insn.operands[0]?.kind === OperandKind.NearBranch;
+    if (near && !this.reachable(target, mode)) return false;
+    block.taken = near ? target : undefined;
+    block.insns = [insn];
+    block.length = 1;
+    const own = record + RECORD_BYTES, end = own + RECORD_BYTES;
+    const following = ripAfter(rip, insn.length, mode);
+    this.head(own, rip, 0, 0);
+    this.fillFrom(own, this.formOf(known, insn, false).id, known, target, 0);
+    if (insn.row.endsBlock === true) block.terminator = own;
+    else {
+      this.head(end, following, 0, 1);
+      this.u16[end >>> 1] = PSEUDO.endFar;
+      block.terminator = end;
+    }
+    this.links(block.terminator, following);
+    for (let unit = record; unit <= end; unit += RECORD_BYTES) {
+      if (unit <= block.terminator) u8[unit + RECORD.length] = 1;
+    }
+    if (block.dropped) {
+      block.dropped = false;
+      this.register(block);
+    }
+    this.enterRest(block, rest);
+    return true;
+  }
+
+  /** Writes what every record has. @param further bytes after `rip`, in its page */
+  private head(
+    at: number,
+    rip: bigint,
+    further: number,
+    position: number,
+  ): void {
     this.u8[at + RECORD.position] = position;
-    this.u64[(this.area.rips + (at - this.area.pool) / 4) >>> 3] = rip;
+    const place = (this.area.rips + (at - this.area.pool) / 4) >>> 2;
+    this.u64[place >>> 1] = rip;
+    // Inside a page nothing is carried into the upper half.
+    this.u32[place] += further;
   }
 
   private fill(at: number, form: number, insn: Insn): void {
@@ -341,6 +320,8 @@ export class Blocks {
         register = operand.reg * 8 + 1;
       } else if (operand.kind === OperandKind.Immediate) {
         immediate = operand.imm;
+      } else if (operand.kind === OperandKind.Segment) {
+        register = SELECTORS + operand.reg * SEGMENT_SIZE;
       }
       u16[(at + RECORD.operands + i * 2) >>> 1] = register;
     }
@@ -362,35 +343,8 @@ export class Blocks {
     u64[(at + RECORD.nextRip) >>> 3] = next;
   }
 
-  /** Empties a terminator's chain slots. */
-  private unlink(at: number): void {
-    this.link(at + RECORD.taken, 0, NO_LINK, 0);
-    this.link(at + RECORD.next, 0, NO_LINK, 0);
-  }
-
-  /** Fills a chain slot. */
-  link(slot: number, record: number, number: number, place: number): void {
-    const { u32 } = this;
-    u32[(slot + SLOT.record) >>> 2] = record;
-    u32[(slot + SLOT.number) >>> 2] = number;
-    u32[(slot + SLOT.place) >>> 2] = place;
-  }
-
-  /** Where a terminator's chain slot leads to. */
-  targetOf(record: number, slot: number): bigint {
-    if (slot === RECORD.next) return this.u64[(record + RECORD.nextRip) >>> 3];
-    const { insns } = this.owner(record);
-    return nearTarget(insns[this.position(record)])!;
-  }
-
-  private next(insn: Insn, mode: Mode): bigint {
-    return (insn.rip + BigInt(insn.length)) &
-      (mode.codeSize === 64 ? MASK64 : MASK32);
-  }
-
   /** Whether a direct branch's target passes the check that a taken branch makes. */
-  private reachable(insn: Insn, mode: Mode): boolean {
-    const target = nearTarget(insn);
+  private reachable(target: bigint | undefined, mode: Mode): boolean {
     if (target === undefined) return true;
     return mode.codeSize === 64
       ? this.cpu.access.canonical(target)
@@ -399,19 +353,18 @@ export class Blocks {
 
   /** Whether static successors lie in this page: chains then need no link number. */
   private isLocal(
-    insn: Insn,
+    target: bigint,
     next: bigint,
     mode: Mode,
     page: bigint,
   ): boolean {
     const inside = (rip: bigint): boolean =>
       linearOf(mode, rip) >> 12n === page && rip <= mode.limit;
-    const target = nearTarget(insn);
-    return target !== undefined && inside(target) && inside(next);
+    return inside(target) && inside(next);
   }
 }
 
-function nearTarget(insn: Insn): bigint | undefined {
-  const first = insn.operands[0];
-  return first?.kind === OperandKind.NearBranch ? first.imm : undefined;
+/** RIP after `bytes` more of code. */
+function ripAfter(rip: bigint, bytes: number, mode: Mode): bigint {
+  return (rip + BigInt(bytes)) & (mode.codeSize === 64 ? MASK64 : MASK32);
 }

@@ -8,7 +8,7 @@
  */
 import { VCPU } from "../../layout.ts";
 import { type FunctionBody, I32, I64, Mem, Op } from "../wasm.ts";
-import { AccessGenerator } from "./access_code.ts";
+import { BulkGenerator } from "./bulk.ts";
 import { CELL, JUMP_ENTRIES, Leave } from "./area.ts";
 import { emitForm, type Form } from "./form.ts";
 import type { Node } from "./node.ts";
@@ -29,7 +29,7 @@ import {
 const JUMP_FOLD = 8;
 
 /** See the file header. */
-export class FormGenerator extends AccessGenerator {
+export class FormGenerator extends BulkGenerator {
   /** Locals of committed values, by statement. */
   private readonly held = new Map<Statement, number>();
   private readonly heldFc = new Map<Statement, number>();
@@ -38,6 +38,8 @@ export class FormGenerator extends AccessGenerator {
   /** The next record's form follows in the code. */
   private paired = false;
   private branch: Branch | undefined;
+  /** Where slow cases go: a `call` row's to its procedure. */
+  private slowWay: number = Leave.Reference;
 
   /** Writes the form's code; it ends by one of the flow's ways. */
   form(shape: Form): void {
@@ -51,6 +53,8 @@ export class FormGenerator extends AccessGenerator {
     }
     const { statements, form } = emitForm(shape);
     this.long = form.codeSize === 64;
+    this.slowWay = form.row.call !== undefined ? Leave.Call : Leave.Reference;
+    this.bulk(form);
     this.begin(statements);
     this.scope(() => {
       this.effects(statements);
@@ -87,6 +91,9 @@ export class FormGenerator extends AccessGenerator {
         case "slow":
         case "if":
           this.mark(s.condition);
+          break;
+        case "field":
+          this.mark(s.value);
           break;
         case "register":
           this.mark(s.value);
@@ -144,13 +151,14 @@ export class FormGenerator extends AccessGenerator {
         case "slow":
           this.eval(s.condition);
           body.if();
-          this.leaveFor(Leave.Reference);
+          this.leaveFor(this.slowWay);
           body.end();
           break;
         case "if":
           this.ifEffects(s);
           break;
         case "register":
+        case "field":
           this.keep(this.held, s, s.value);
           break;
         case "flags":
@@ -185,7 +193,7 @@ export class FormGenerator extends AccessGenerator {
       const aside = (map: Map<Statement, number>, type: number): void => {
         if (!map.has(s)) map.set(s, this.locals.zeroed(type));
       };
-      if (s.kind === "register") aside(this.held, I64);
+      if (s.kind === "register" || s.kind === "field") aside(this.held, I64);
       else if (s.kind === "if") aside(this.held, I32);
       else if (s.kind === "flags") {
         if (s.fr) aside(this.held, I64);
@@ -253,6 +261,11 @@ export class FormGenerator extends AccessGenerator {
       switch (s.kind) {
         case "register":
           this.setRegister(s);
+          break;
+        case "field":
+          body.i32(0);
+          this.kept(this.held, s, s.value);
+          body.mem(storeOf(s.size / 8), this.target.vcpu + s.offset);
           break;
         case "flags":
           if (s.fr) {

@@ -7,7 +7,8 @@
  */
 import { ARITHMETIC_FLAGS, Rflags } from "../../arch/flags.ts";
 import { Vector } from "../../arch/exceptions.ts";
-import type { Emitter, Size } from "../../isa/emitter.ts";
+import type { QuickEmitter, Size } from "../../isa/emitter.ts";
+import type { Row } from "../../isa/row.ts";
 import {
   type Insn,
   NO_REGISTER,
@@ -28,7 +29,7 @@ const CS_LIMIT = VCPU.segments + Seg.CS * SEGMENT_SIZE + SEGMENT.limit;
 const operandSlot = (i: number): number => RECORD.operands + i * 2;
 
 /** See the file header. */
-export class FormEmitter extends NodeOps implements Emitter<Node, Node> {
+export class FormEmitter extends NodeOps implements QuickEmitter<Node, Node> {
   readonly statements: Statement[] = [];
   private list = this.statements;
   private readonly loads: Load[] = [];
@@ -39,8 +40,20 @@ export class FormEmitter extends NodeOps implements Emitter<Node, Node> {
 
   /** Records what the form does. */
   run(): this {
-    this.form.row.emit!<Node, Node>(this);
+    const { row } = this.form;
+    if (row.emit !== undefined) row.emit<Node, Node>(this);
+    else this.quick(row);
     return this;
+  }
+
+  /** A `call` row's plain case, after what the loop's admission would refuse. */
+  private quick(row: Row): void {
+    if (row.intercept !== undefined) this.slowUnlessZero(VCPU.guestMode);
+    if (row.privileged) this.slowUnlessZero(VCPU.cpl);
+    row.quick!<Node, Node>(this);
+  }
+  private slowUnlessZero(offset: number): void {
+    this.slowIf(this.ne(this.field(offset, 32), this.k(0)));
   }
 
   protected get fr(): Node {
@@ -77,6 +90,7 @@ export class FormEmitter extends NodeOps implements Emitter<Node, Node> {
     switch (operand.kind) {
       case OperandKind.Gpr:
       case OperandKind.HighByte:
+      case OperandKind.Segment:
         return this.recordRegister(operandSlot(i), size);
       case OperandKind.Memory:
         return this.ld(this.form.memory!.segment, this.ea(i), size);
@@ -119,6 +133,27 @@ export class FormEmitter extends NodeOps implements Emitter<Node, Node> {
   private commit(target: Target, size: Size, value: Node): void {
     const stored = size === 32 ? this.zx(value, 32) : value;
     this.list.push({ kind: "register", target, size, value: stored });
+  }
+
+  // --- system state
+
+  field(offset: number, size: Size): Node {
+    return this.fixedRegister(offset, size);
+  }
+
+  setField(offset: number, size: Size, value: Node): void {
+    this.list.push({ kind: "field", offset, size, value });
+  }
+
+  tsc(): Node {
+    const unexecuted = this.sub(
+      this.recordField(RECORD.length, 8),
+      this.recordField(RECORD.position, 8),
+    );
+    const left = this.sx(this.cell(CELL.left), 32);
+    const steps = this.add(left, unexecuted);
+    const time = this.mul(steps, this.cell(CELL.pace));
+    return this.sub(this.cell(CELL.clock), time);
   }
 
   // --- memory

@@ -10,11 +10,13 @@ import type { Insn } from "../../isa/insn.ts";
 import { PAGE_SIZE } from "../../layout.ts";
 import type { Backend, CallRows, HotFacts } from "../backend.ts";
 import { ReferenceEngine } from "../reference/reference.ts";
-import { type Form, Forms } from "./form.ts";
+import { DecodeCache } from "./decoded.ts";
+import { type Form, Forms, hasForm } from "./form.ts";
 import { canFuse } from "./fused.ts";
 import { HOT } from "./hot_forms.ts";
 import { Modes } from "./mode.ts";
-import { Runner, type Shared } from "./runner.ts";
+import { Runner } from "./runner.ts";
+import type { Shared } from "./shared.ts";
 
 export { t0EngineBytes } from "./area.ts";
 
@@ -80,7 +82,7 @@ export class T0Engine implements Backend {
       memory: v.memory,
       forms,
       modes: new Modes(),
-      decoder: this.decoder,
+      decoded: new DecodeCache(this.decoder),
       reference: this.reference,
       callRows: this.callRows,
       hot: this.hotForms(forms),
@@ -172,7 +174,7 @@ export class T0Engine implements Backend {
     const [first, second] = (local ? code.slice(0, -1) : code).split("+")
       .map((hex) => this.example(size, hex));
     // A model without the instruction has no such form.
-    if (first?.row.emit === undefined) return undefined;
+    if (first === undefined || !hasForm(first.row)) return undefined;
     if (!code.includes("+")) return forms.of(first, local);
     return second !== undefined && canFuse(first, second)
       ? forms.fuse(first, second, local)

@@ -5,6 +5,7 @@
  */
 import type { Insn, MemoryOperand } from "../../isa/insn.ts";
 import { NO_REGISTER, OperandKind, Rep, RIP_RELATIVE } from "../../isa/insn.ts";
+import type { Row } from "../../isa/row.ts";
 import { Gpr, Seg } from "../../layout.ts";
 import { FormEmitter } from "./emit.ts";
 import { FusedEmitter } from "./fused.ts";
@@ -13,6 +14,11 @@ import { FIRST_FORM } from "./record.ts";
 
 /** In 64-bit code: the segment (DS or SS, bases zero) of the memory operand, whichever it is. */
 export const OPERAND_SEGMENT = 6;
+
+/** Whether compiled code executes a row, or its plain case. */
+export function hasForm({ emit, quick }: Row): boolean {
+  return emit !== undefined || quick !== undefined;
+}
 
 /** One form. */
 export interface Form {
@@ -78,6 +84,8 @@ export class Forms {
   private readonly list: Form[] = [];
   private readonly uses: FlagUse[] = [];
   private readonly pairs = new Map<number, number>();
+  private readonly fusedForms = new Map<number, Form>();
+  private readonly dead: (Form | undefined)[] = [];
 
   /** The form of an `emit` instruction. */
   of(insn: Insn, local: boolean): Form {
@@ -94,36 +102,44 @@ export class Forms {
     });
   }
 
-  /** The fused form of two instructions, if there is one. */
-  findFused(first: Insn, second: Insn, local: boolean): Form | undefined {
-    return this.byKey.get(fusedKey(first, second, local));
+  /** The fused form of two forms, if it has been made. */
+  findFused(first: Form, second: Form): Form | undefined {
+    return this.fusedForms.get(first.id * 0x10000 + second.id);
   }
 
   /** Makes the fused form of two instructions for which `canFuse`. */
   fuse(first: Insn, second: Insn, local: boolean): Form {
-    return this.findFused(first, second, local) ?? this.add({
-      key: fusedKey(first, second, local),
-      sample: normalised(first),
-      terminator: true,
-      local,
-      second,
-      dead: false,
-      pair: undefined,
-      plain: this.of(first, false).id,
-    });
+    const plain = this.of(first, false), branch = this.of(second, local);
+    let form = this.findFused(plain, branch);
+    if (form === undefined) {
+      form = this.add({
+        key: `${plain.key}+${branch.key}`,
+        sample: normalised(first),
+        terminator: true,
+        local,
+        second,
+        dead: false,
+        pair: undefined,
+        plain: plain.id,
+      });
+      this.fusedForms.set(plain.id * 0x10000 + branch.id, form);
+    }
+    return form;
   }
 
   /** The form that leaves the flags alone, if it has been made. */
   findDead(form: Form): Form | undefined {
-    return this.byKey.get(form.key + DEAD);
+    return this.dead[form.id];
   }
 
   /** Makes the form that leaves the flags alone; undefined if there is none. */
   makeDead(form: Form): Form | undefined {
     const { writes, exits } = this.use(form);
     if (writes === 0 || exits) return undefined;
-    return this.findDead(form) ??
-      this.add({ ...form, key: form.key + DEAD, dead: true, plain: form.id });
+    return this.dead[form.id] ??= this.add({
+      ...form,
+      ...{ key: form.key + DEAD, dead: true, plain: form.id },
+    });
   }
 
   /** The form of two forms in a row, by their numbers, if it has been made. */
@@ -179,10 +195,6 @@ export class Forms {
 }
 
 const DEAD = "!";
-
-function fusedKey(first: Insn, second: Insn, local: boolean): string {
-  return `${formKey(first, false)}+${formKey(second, local)}`;
-}
 
 /** Runs the form's semantics. */
 export function emitForm({ sample, second, dead }: Form): FormEmitter {

@@ -8,7 +8,7 @@ import { createDecoder } from "../../../plugins/decoder/decode.ts";
 import { siliconModel } from "../../../tests/silicon/bare_run.ts";
 import type { Insn } from "../../isa/insn.ts";
 import { flagsFromPair, pairFromFlags } from "./flags.ts";
-import { emitForm, type Form, formKey, Forms } from "./form.ts";
+import { emitForm, type Form, formKey, Forms, hasForm } from "./form.ts";
 import { canFuse } from "./fused.ts";
 import { HOT } from "./hot_forms.ts";
 import { LEAN, temporariesOf } from "./module.ts";
@@ -88,7 +88,7 @@ Deno.test("hot forms decode, are lean, and none is there twice", () => {
       return decode(Uint8Array.from(bytes), Number(size) as 16 | 32 | 64);
     });
     const [first, second] = insns;
-    assert(first?.row.emit !== undefined, text);
+    assert(first !== undefined && hasForm(first.row), text);
     let form = forms.of(first, second === undefined && local);
     if (insns.length === 2) {
       assert(second !== undefined && canFuse(first, second), text);

@@ -51,6 +51,9 @@ export function flagUse(statements: readonly Statement[]): FlagUse {
       case "flags":
         own |= read(s.fr) | read(s.fc);
         break;
+      case "field":
+        other |= read(s.value);
+        break;
       case "register":
         other |= read(s.value) | read(s.target.place);
         break;

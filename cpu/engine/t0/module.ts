@@ -28,7 +28,13 @@ import {
   type Target,
 } from "./generator.ts";
 import { Helpers } from "./helpers.ts";
-import { FIRST_FORM, PSEUDO, RECORD, RECORD_BYTES } from "./record.ts";
+import {
+  CROSSING,
+  FIRST_FORM,
+  PSEUDO,
+  RECORD,
+  RECORD_BYTES,
+} from "./record.ts";
 
 /** Slow paths in TypeScript: (record, SlowInfo) → 0, or not 0 after a fault. */
 export interface SlowPaths {
@@ -219,6 +225,17 @@ export class Code {
       {
         id: PSEUDO.reference,
         write: () => generator.leaveFor(Leave.Reference),
+      },
+      {
+        id: PSEUDO.crossing,
+        write: () => {
+          body.get(record).mem(Mem.i32_load, CROSSING.number);
+          body.get(record).mem(Mem.i32_load, CROSSING.place);
+          body.mem(Mem.i32_load, 0).op(Op.i32_ne).if();
+          generator.leaveFor(Leave.Reference);
+          body.end();
+          flow.advance();
+        },
       },
       {
         id: PSEUDO.endLocal,

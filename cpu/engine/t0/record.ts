@@ -39,6 +39,8 @@ export const SLOT = {
   /** u32: absolute offset of the fetch grant that must show the number. */
   place: 8,
 } as const;
+/** Where a `crossing` record has the number and place of its slot. */
+export const CROSSING = { number: 8, place: 12 } as const;
 /** Number that no place shows. */
 export const NO_LINK = 0xffff_ffff;
 export const RECORD_BYTES = 32;
@@ -57,6 +59,8 @@ export const PSEUDO = {
   call: 3,
   /** An instruction that only the reference executes. */
   reference: 4,
+  /** Goes on if the next page is granted as when the record was made. */
+  crossing: 5,
 } as const;
 /** First number of real forms. */
 export const FIRST_FORM = 8;

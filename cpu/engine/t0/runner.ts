@@ -8,30 +8,25 @@
  * step count at which `left` would be zero.
  */
 import type { CpuContext } from "../../context.ts";
-import type { InstructionDecoder } from "../../isa/decoder.ts";
 import type { Insn } from "../../isa/insn.ts";
+import { hostTsc } from "../../semantics/system/msr.ts";
 import { Outcome } from "../../isa/row.ts";
 import { RING_BYTES } from "../../layout.ts";
 import { Access } from "../../port.ts";
 import { RING_CURSOR, RING_RESERVE } from "../../ring.ts";
-import {
-  type Backend,
-  CallEnd,
-  type CallRows,
-  ExecReason,
-} from "../backend.ts";
+import { CallEnd, ExecReason } from "../backend.ts";
 import { type Area, areaOf, CELL, Leave } from "./area.ts";
-import { type Block, Blocks } from "./blocks.ts";
+import type { Block } from "./block_store.ts";
+import { Blocks } from "./blocks.ts";
 import { jumpIndex } from "./codegen.ts";
-import type { Form, Forms } from "./form.ts";
 import { targetOf } from "./generator.ts";
 import { Grants } from "./grants.ts";
 import { Links } from "./links.ts";
-import { linearOf, type Mode, type Modes } from "./mode.ts";
+import { linearOf, type Mode } from "./mode.ts";
 import { Code } from "./module.ts";
 import { Patches } from "./patches.ts";
 import { FIRST_FORM, PSEUDO, RECORD_BYTES } from "./record.ts";
-
+import type { Shared } from "./shared.ts";
 import { DataPaths } from "./slow.ts";
 import { StateCells } from "./state.ts";
 
@@ -39,23 +34,6 @@ import { StateCells } from "./state.ts";
 const SLICE = 1 << 18;
 /** Taken from CELL.left to make the next block entry leave. */
 const STOLEN = 1 << 30;
-
-/** What all vCPUs of an engine share. */
-export interface Shared {
-  readonly memory: WebAssembly.Memory;
-  readonly forms: Forms;
-  readonly modes: Modes;
-  readonly decoder: InstructionDecoder;
-  readonly reference: Backend;
-  /** Undefined in tests without a machine loop. */
-  callRows: CallRows | undefined;
-  /** Forms to have in the main function. */
-  readonly hot: readonly Form[];
-  /** Executions by the reference before a form is compiled. */
-  readonly threshold: number;
-  /** See T0Options. */
-  readonly eager: boolean;
-}
 
 /** See the file header. */
 export class Runner {
@@ -66,6 +44,9 @@ export class Runner {
   private readonly u16: Uint16Array;
   private readonly u64: BigUint64Array;
   private readonly cells: number;
+  /** Index of CELL.clock. */
+  private readonly clock: number;
+  private readonly pace: bigint;
   private readonly grants: Grants;
   private readonly data: DataPaths;
   private readonly links: Links;
@@ -89,19 +70,23 @@ export class Runner {
     private readonly cpu: CpuContext,
     private readonly shared: Shared,
   ) {
-    const { memory, decoder, forms } = shared;
+    const { memory, decoded, forms } = shared;
     this.area = areaOf(cpu.layout, cpu.index);
     this.cells = this.area.cells >>> 2;
+    this.clock = (this.area.cells + CELL.clock) >>> 3;
+    this.pace = BigInt(cpu.pace ?? 1);
     this.i32 = new Int32Array(memory.buffer);
     this.u16 = new Uint16Array(memory.buffer);
     this.u64 = new BigUint64Array(memory.buffer);
+    this.u64[(this.area.cells + CELL.pace) >>> 3] = this.pace;
     this.patches = new Patches(memory, forms);
     this.state = new StateCells(memory, this.area, cpu);
     this.grants = new Grants(memory, cpu.layout, this.area, cpu);
     this.data = new DataPaths(memory, this.area, cpu, this.grants, this);
     this.links = new Links(memory, this.area);
-    this.blocks = new Blocks(memory, this.area, cpu, decoder, forms);
+    this.blocks = new Blocks(memory, this.area, cpu, decoded, forms);
     this.blocks.eager = shared.eager;
+    this.blocks.several = cpu.layout.cpus > 1;
   }
 
   // --- what the engine tells
@@ -248,7 +233,7 @@ export class Runner {
           rip = this.blocks.ripOf(at);
           step = this.end - left;
           if (step >= limit) break;
-          if (this.compileIfDue(at)) {
+          if (this.compileIfDue(at) || this.cross(at, rip)) {
             record = at;
             continue;
           }
@@ -302,6 +287,8 @@ export class Runner {
       this.patches.put(end, PSEUDO.stop);
     }
     i32[cells + (CELL.left >> 2)] = budget - rest;
+    this.u64[this.clock] = hostTsc(this.cpu) +
+      this.pace * BigInt(this.end - this.cpu.v.step);
     this.current = record;
     this.running = true;
     try {
@@ -329,7 +316,7 @@ export class Runner {
   }
 
   private terminates({ insns }: Block, position: number): boolean {
-    return insns[position].row.endsBlock === true;
+    return insns[position]?.row.endsBlock === true;
   }
 
   /** Instructions of the block from the record on. */
@@ -356,11 +343,18 @@ export class Runner {
 
   // --- finding code
 
+  /** After `locate`: the place of the page's link number. */
+  private place = 0;
+
   /** First record of the block at RIP; 0 when the reference must execute there. */
   private locate(rip: bigint): number {
     const { cpu, mode, blocks, links, area, i32 } = this;
-    const entry = (area.jump + jumpIndex(Number(rip & 0xffff_ffffn))) >>> 2;
-    const place = links.place(Number(linearOf(mode, rip) >> 12n));
+    const low = Number(BigInt.asUintN(32, rip));
+    const entry = (area.jump + jumpIndex(low)) >>> 2;
+    const linear = linearOf(mode, rip);
+    const page = Number(linear >> 12n);
+    const place = links.place(page);
+    this.place = place;
     if (
       i32[entry + 3] === links.numberAt(place) &&
       this.u64[entry >>> 1] === rip
@@ -368,28 +362,46 @@ export class Runner {
     if (mode.codeSize === 64 ? !cpu.access.canonical(rip) : rip > mode.limit) {
       return 0;
     }
-    const page = Number(linearOf(mode, rip) >> 12n);
-    let frame = links.frameOf(page);
-    if (frame < 0) {
-      if (!cpu.translator.grantable(cpu, page, Access.Fetch)) return 0;
-      frame = cpu.translator.translate(cpu, page, 0, Access.Fetch);
-      if (frame < 0 || frame >= cpu.physical.ramPages) return 0;
-      links.grant(page, frame);
-    }
-    let block = blocks.find(frame, rip, mode);
+    const frame = this.frameOf(page);
+    if (frame < 0) return 0;
+    const offset = (mode.codeSize === 64 ? low : Number(linear)) & 0xfff;
+    let block = blocks.find(frame, offset, rip, mode);
     if (block === undefined) {
       if (blocks.full) {
         this.forget();
         links.grant(page, frame);
       }
       block = blocks.build(frame, rip, mode);
-      if (block === undefined) return 0;
       this.code!.reserve(this.shared.forms.count + FIRST_FORM);
     }
     this.u64[entry >>> 1] = rip;
     i32[entry + 2] = block.record;
     i32[entry + 3] = links.numberAt(place);
     return block.record;
+  }
+
+  /** Physical page of a linear page's code, with a grant; −1 where none may be given. */
+  private frameOf(page: number): number {
+    const { cpu, links } = this;
+    let frame = links.frameOf(page);
+    if (frame >= 0) return frame;
+    if (!cpu.translator.grantable(cpu, page, Access.Fetch)) return -1;
+    frame = cpu.translator.translate(cpu, page, 0, Access.Fetch);
+    if (frame < 0 || frame >= cpu.physical.ramPages) return -1;
+    links.grant(page, frame);
+    return frame;
+  }
+
+  /** Makes code of an instruction that crosses pages. @returns whether it may be entered */
+  private cross(record: number, rip: bigint): boolean {
+    const { blocks, links, mode } = this;
+    const block = blocks.owner(record);
+    if (!block.crosses || record !== block.record) return false;
+    const page = Number(linearOf(mode, rip) >> 12n) + 1;
+    const rest = this.frameOf(page);
+    if (rest < 0) return false;
+    const place = links.place(page);
+    return blocks.cross(block, rest, links.numberAt(place), place);
   }
 
   /** Resolves a chain slot. @returns the record it leads to, or 0 */
@@ -399,7 +411,7 @@ export class Runner {
     const record = this.locate(rip);
     if (record === 0 || owner.dropped) return record;
     if (blocks.owner(from) !== owner) return record; // the pool was emptied
-    const place = links.place(Number(linearOf(this.mode, rip) >> 12n));
+    const { place } = this;
     blocks.link(from + slot, record, links.numberAt(place), place);
     return record;
   }
@@ -411,7 +423,8 @@ export class Runner {
     if (block === undefined || block.dropped) return 0;
     const position = blocks.position(record);
     const next = record + RECORD_BYTES;
-    return position < block.length && !this.terminates(block, position) &&
+    return position < block.length && !block.crosses &&
+        !this.terminates(block, position) &&
         blocks.ripOf(next) === rip
       ? next
       : 0;

@@ -58,6 +58,15 @@ export interface SetRegister {
   readonly size: number;
   readonly value: Node;
 }
+/** System state: a field of the vCPU page. */
+export interface SetField {
+  readonly kind: "field";
+  /** In the vCPU page. */
+  readonly offset: number;
+  /** Bits. */
+  readonly size: number;
+  readonly value: Node;
+}
 /** New FR and FC. */
 export interface SetFlags {
   readonly kind: "flags";
@@ -81,6 +90,7 @@ export type Statement =
   | SlowIf
   | If
   | SetRegister
+  | SetField
   | SetFlags
   | Repeat
   | Branch;
@@ -88,8 +98,8 @@ export type Statement =
 /** Whether a list commits anything, at any depth. */
 export function commits(list: readonly Statement[]): boolean {
   return list.some((s) =>
-    s.kind === "register" || s.kind === "flags" || s.kind === "branch" ||
-    s.kind === "repeat" ||
+    s.kind === "register" || s.kind === "field" || s.kind === "flags" ||
+    s.kind === "branch" || s.kind === "repeat" ||
     (s.kind === "if" && (commits(s.then) || commits(s.otherwise)))
   );
 }

@@ -5,6 +5,7 @@
 import { Intercept } from "../../arch/intercepts.ts";
 import * as move from "../../semantics/move.ts";
 import * as procedures from "../../semantics/procedures.ts";
+import * as quick from "../../semantics/quick.ts";
 import * as stack from "../../semantics/stack.ts";
 import type { Feature } from "../../arch/cpuid.ts";
 import type { EmitFunction } from "../emitter.ts";
@@ -105,12 +106,14 @@ export const MOVE_ROWS: readonly Row[] = [
     name: "CLD",
     codes: ["Cld"],
     call: procedures.cld,
+    quick: quick.setDirection(false),
     manual: "SDM 2A CLD",
   },
   {
     name: "STD",
     codes: ["Std"],
     call: procedures.std,
+    quick: quick.setDirection(true),
     manual: "SDM 2B STD",
   },
   { ...simple("SALC", ["Salc"], move.salc), legacyOnly: true },
@@ -149,6 +152,7 @@ export const MOVE_ROWS: readonly Row[] = [
     name: "CMPXCHG16B",
     codes: ["Cmpxchg16b_m128"],
     call: procedures.cmpxchg16b,
+    quick: quick.cmpxchg16b,
     lockable: true,
     longOnly: true,
     feature: "cx16",
@@ -183,6 +187,8 @@ export const MOVE_ROWS: readonly Row[] = [
     name: "PAUSE",
     codes: ["Pause"],
     call: procedures.pause,
+    quick: quick.pause,
+    yields: true,
     intercept: Intercept.Pause,
     manual: "SDM 2B PAUSE",
   },

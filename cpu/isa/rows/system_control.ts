@@ -5,6 +5,7 @@
  */
 import { Intercept } from "../../arch/intercepts.ts";
 import { Seg } from "../../layout.ts";
+import * as quick from "../../semantics/quick.ts";
 import * as cache from "../../semantics/system/cache.ts";
 import * as control from "../../semantics/system/control.ts";
 import * as flags from "../../semantics/system/flags.ts";
@@ -217,6 +218,7 @@ const INFORMATION_ROWS: readonly Row[] = [
     name: "RDTSC",
     codes: ["Rdtsc"],
     call: info.rdtsc,
+    quick: quick.rdtsc,
     feature: "tsc",
     intercept: Intercept.Rdtsc,
     detail: info.checkTsc,
@@ -275,12 +277,19 @@ const INFORMATION_ROWS: readonly Row[] = [
 ];
 
 const FLAG_ROWS: readonly Row[] = [
-  { name: "CLI", codes: ["Cli"], call: flags.cli, manual: "SDM 2A CLI" },
+  {
+    name: "CLI",
+    codes: ["Cli"],
+    call: flags.cli,
+    quick: quick.cli,
+    manual: "SDM 2A CLI",
+  },
   { name: "STI", codes: ["Sti"], call: flags.sti, manual: "SDM 2B STI" },
   {
     name: "PUSHF",
     codes: ["Pushfw", "Pushfd", "Pushfq"],
     call: flags.pushf,
+    quick: quick.pushf,
     intercept: Intercept.Pushf,
     manual: "SDM 2B PUSHF/PUSHFD/PUSHFQ",
   },

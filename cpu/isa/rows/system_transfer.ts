@@ -4,6 +4,7 @@
  */
 import { Intercept } from "../../arch/intercepts.ts";
 import { Seg } from "../../layout.ts";
+import { mov } from "../../semantics/move.ts";
 import * as far from "../../semantics/system/far.ts";
 import * as fast from "../../semantics/system/fast_call.ts";
 import * as interrupts from "../../semantics/system/interrupts.ts";
@@ -172,7 +173,7 @@ export const SYSTEM_TRANSFER_ROWS: readonly Row[] = [
     name: "MOV",
     variant: "from segment",
     codes: ["Mov_rm16_Sreg", "Mov_r32m16_Sreg", "Mov_r64m16_Sreg"],
-    call: segments.movFromSegment,
+    emit: mov,
     manual: "SDM 2B MOV",
   },
   {

@@ -11,7 +11,7 @@ import { supportedXcr0 } from "../../arch/xsave.ts";
 import type { CpuContext } from "../../context.ts";
 import type { Insn } from "../../isa/insn.ts";
 import { Outcome, type OutcomeCode } from "../../isa/row.ts";
-import { Gpr, VCPU } from "../../layout.ts";
+import { Gpr, GuestMode, VCPU } from "../../layout.ts";
 import {
   gp,
   in64,
@@ -131,17 +131,22 @@ export function xgetbv(cpu: CpuContext): OutcomeCode {
   const index = v.gpr32(Gpr.RCX);
   if (index > 1 || (index === 1 && !cpu.model.has("xgetbv1"))) return gp(cpu);
   const xcr0 = v.quad(VCPU.xcr0);
-  const value = index === 1 ? xcr0 & BigInt(xinuse(cpu)) : xcr0;
+  const value = index === 1 ? xcr0 & BigInt(xinuse(cpu, true)) : xcr0;
   v.setGpr(Gpr.RAX, value & MASK32);
   v.setGpr(Gpr.RDX, value >> 32n);
   return Outcome.Done;
 }
 
-/** CR4.OSXSAVE clear is #UD, CPL above 0 #GP(0), both before interception. */
+/**
+ * CR4.OSXSAVE clear is #UD, CPL above 0 #GP(0), both before interception; but
+ * SVM's intercept comes before #GP (APM 2 table 15-7).
+ */
 export function checkXsetbv(cpu: CpuContext): number | undefined {
   const { v } = cpu;
   if (!(v.cr4 & Cr4.OSXSAVE)) return refuse(cpu, Vector.UD, -1);
-  if (v.cpl !== 0) return refuse(cpu, Vector.GP, 0);
+  if (v.cpl !== 0 && v.guestMode !== GuestMode.Svm) {
+    return refuse(cpu, Vector.GP, 0);
+  }
   return v.gpr32(Gpr.RCX);
 }
 
@@ -157,7 +162,7 @@ export function xsetbvValue(cpu: CpuContext): bigint | undefined {
 /** XSETBV. */
 export function xsetbv(cpu: CpuContext): OutcomeCode {
   const { v } = cpu;
-  const value = xsetbvValue(cpu);
+  const value = v.cpl === 0 ? xsetbvValue(cpu) : undefined;
   if (value === undefined) return gp(cpu);
   const old = v.quad(VCPU.xcr0);
   v.setQuad(VCPU.xcr0, value);

@@ -12,22 +12,12 @@ import {
   canonicalBase,
   failed,
   gp,
-  isMemory,
   readMemory,
   readOperand,
   ud,
-  writeMemory,
 } from "./common.ts";
 import { loadSegment } from "./descriptors.ts";
 import { Stack } from "./stack.ts";
-
-/** MOV r/m, Sreg: memory takes 16 bits, a register the operand size. */
-export function movFromSegment(cpu: CpuContext, insn: Insn): OutcomeCode {
-  const selector = BigInt(cpu.v.segSelector(insn.operands[1].reg));
-  if (isMemory(insn, 0)) return writeMemory(cpu, insn, 2, selector);
-  cpu.v.setGprSized(insn.operands[0].reg, insn.operandSize, selector);
-  return Outcome.Done;
-}
 
 /** MOV Sreg, r/m. Loading CS is #UD. */
 export function movToSegment(cpu: CpuContext, insn: Insn): OutcomeCode {

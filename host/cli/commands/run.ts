@@ -28,7 +28,7 @@ import {
   type ScenarioFile,
 } from "../../scenario/parse.ts";
 import { fileProblem, readFilesOf } from "../../scenario/files.ts";
-import { readSeed, readSize } from "../../scenario/schema.ts";
+import { MAX_PACE, readSeed, readSize } from "../../scenario/schema.ts";
 import {
   PLATFORMS,
   RECORD_POLICIES,
@@ -87,6 +87,7 @@ export const runCommand: Command = {
         doc: "RAM, as 256MiB; a bare number counts MiB",
       },
       { name: "cpus", value: "N", doc: "number of vCPUs" },
+      { name: "pace", value: "NS", doc: "virtual nanoseconds of a step (1)" },
       {
         name: "cpu",
         value: "MODEL",
@@ -471,6 +472,7 @@ function override(scenario: Scenario, args: Arguments): Scenario {
   }
   const cpu = args.text("cpu");
   const cpus = args.whole("cpus", 1, 64);
+  const pace = args.whole("pace", 1, MAX_PACE);
   const platform = args.oneOf("platform", PLATFORMS);
   const record = args.oneOf("record", RECORD_POLICIES);
   const steps = args.whole("max-steps", 1);
@@ -481,6 +483,7 @@ function override(scenario: Scenario, args: Arguments): Scenario {
       ...(cpu === undefined ? {} : { cpu }),
       ...(memory === undefined ? {} : { memory }),
       ...(cpus === undefined ? {} : { cpus }),
+      ...(pace === undefined ? {} : { pace }),
       ...(platform === undefined ? {} : { platform }),
       ...(seed === undefined ? {} : { seed }),
     },

@@ -17,7 +17,9 @@ import { type Files, initramfs } from "./initramfs.ts";
 export interface Check {
   readonly name: string;
   /** Does it. @returns what was seen, in a few words @throws Error if wrong */
-  run(): string;
+  run(): string | Promise<string>;
+  /** What this machine lacks for it, if anything. */
+  missing?(): string | undefined;
 }
 
 /** Tapes of this run; gone at its end. */

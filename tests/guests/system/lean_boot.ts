@@ -3,7 +3,7 @@
  * machine): a shell, typed commands, an end; its tape replays, is travelled
  * through, survives SIGKILL, and the reference engine agrees on windows of it.
  */
-import { machines, Timeline, verifyTape } from "../../../mod.ts";
+import { machines, verifyTape } from "../../../mod.ts";
 import {
   type Check,
   debianGuest,
@@ -12,29 +12,24 @@ import {
   replayWhole,
   withTape,
 } from "./guest.ts";
-import { PROMPT, Session } from "./session.ts";
+import { LEAN, TRIPLE_FAULT } from "./lean.ts";
+import { Session } from "./session.ts";
 import { travelAlong } from "./travel.ts";
+import { compareWindows } from "./windows.ts";
 
 const TAPE = `${FOLDER}/lean.tape`;
 const KILLED = `${FOLDER}/killed.tape`;
-/** What `reboot=t` makes of a reboot. */
-const TRIPLE_FAULT = 6;
-const APPEND = "console=ttyS0 reboot=t nokaslr cryptomgr.notests";
-/** Seconds. */
-const KILL_AFTER = "7";
-/** As a shell tells SIGKILL. */
-const KILLED_STATUS = 137;
 /** Exit status of a torn tape that is usable. */
 const TORN = 4;
-/** Steps of a window that the reference engine runs again. */
-const WINDOW = 20_000;
+/** On the console in mid-boot: what a recording is killed at. */
+const MIDWAY = "Serial: 8250";
 
 let made: Guest | undefined;
 function guest(): Guest {
   return made ??= debianGuest({
     name: "lean",
-    machine: { cpu: "qemu64,-apic", memory: "128MiB" },
-    append: APPEND,
+    machine: { cpu: LEAN.cpu, memory: `${LEAN.megabytes}MiB` },
+    append: LEAN.append,
   });
 }
 
@@ -47,7 +42,7 @@ function boot(): string {
   session.mark();
   session.expect("Freeing unused kernel");
   session.mark();
-  session.expect(PROMPT);
+  session.expect(LEAN.prompt);
   session.mark();
   const { step } = session.kernel.moment;
   session.ask("uname -srm", "Linux 6.1.");
@@ -76,52 +71,51 @@ function travel(): string {
 }
 
 function engines(): string {
-  const { marks } = seen();
-  return withTape(TAPE, (tape) => {
-    const [t0, reference] = ["t0", "reference"].map((engine) =>
-      Timeline.open(tape, machines.factory({ engine, uses: [] }))
-    );
-    let windows = 0;
-    for (const { step } of marks) {
-      const near = tape.keyframes.findLast((frame) => frame.step <= step);
-      if (near === undefined) continue;
-      const end = { step: near.step + WINDOW, ordinal: 0 };
-      const states = [t0, reference].map((time) => {
-        time.seek(end);
-        return time.kernel.stateDigest();
-      });
-      if (states[0] !== states[1]) {
-        throw new Error(`${WINDOW} steps from ${near.step} differ`);
-      }
-      windows++;
-    }
-    if (windows === 0) throw new Error("the tape has no keyframes");
-    return `${windows} windows of ${WINDOW} steps equal on both`;
-  });
+  return compareWindows(TAPE, seen().marks.map(({ step }) => step)).text;
 }
 
-/** Kills a recording process in mid-boot. */
-function kill(): string {
+/** Records until the console shows MIDWAY, with keys pressed, then SIGKILL. */
+async function recordAndKill(): Promise<void> {
   const { bzImage, initrd } = guest();
   const main = new URL("../../../host/cli/main.ts", import.meta.url).pathname;
-  const words = [
-    ...["run", "--kernel", bzImage, "--initrd", initrd, "--append", APPEND],
-    ...["--memory", "128", "--cpu", "qemu64,-apic"],
-    ...["--tape", KILLED, "--record", "inputs"],
-  ];
-  // Somebody presses a key every second; SIGKILL comes from outside.
-  const script = 'while sleep 1; do echo; done | timeout -s KILL "$@"';
-  const { code } = new Deno.Command("bash", {
+  const child = new Deno.Command(Deno.execPath(), {
     args: [
-      ...["-c", script, "bash", KILL_AFTER, Deno.execPath()],
-      ...["run", "-A", main, ...words],
+      ...["run", "-A", main, "run", "--kernel", bzImage, "--initrd", initrd],
+      ...[
+        "--append",
+        LEAN.append,
+        "--memory",
+        `${LEAN.megabytes}MiB`,
+        "--cpu",
+        LEAN.cpu,
+      ],
+      ...["--tape", KILLED, "--record", "inputs"],
     ],
-    stdout: "null",
+    stdin: "piped",
+    stdout: "piped",
     stderr: "null",
-  }).outputSync();
-  if (code !== KILLED_STATUS) {
-    throw new Error(`the recording ended by itself with status ${code}`);
+  }).spawn();
+  const keys = child.stdin.getWriter();
+  let shown = "", killed = false;
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+    shown += text;
+    if (killed) continue;
+    killed = shown.includes(MIDWAY);
+    if (killed) child.kill("SIGKILL");
+    else await keys.write(new TextEncoder().encode("\n")).catch(() => {});
   }
+  await keys.abort().catch(() => {});
+  const { code, signal } = await child.status;
+  if (signal !== "SIGKILL") {
+    throw new Error(
+      `the recording ended by itself with status ${code}; its console ends ` +
+        `with:\n${shown.slice(-800)}`,
+    );
+  }
+}
+
+async function kill(): Promise<string> {
+  await recordAndKill();
   return withTape(KILLED, (tape) => {
     if (tape.state !== "torn") throw new Error(`the tape is ${tape.state}`);
     const found = verifyTape(tape, machines.factory({ uses: [] }));

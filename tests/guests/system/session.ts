@@ -5,6 +5,7 @@
  * output chose, so that two sessions give the same tape.
  */
 import {
+  type EventToken,
   FileSink,
   type Kernel,
   machines,
@@ -12,6 +13,7 @@ import {
   type Scenario,
   tapeWriter,
 } from "../../../mod.ts";
+import { LEAN } from "./lean.ts";
 
 const SLICE = 5_000_000;
 
@@ -89,8 +91,18 @@ export class Session {
     this.type(line);
     this.expect(line);
     this.expect(answer);
-    this.expect(PROMPT);
+    this.expect(LEAN.prompt);
     this.mark();
+  }
+
+  /** Watches for an event. @returns the steps at which it happens, as it does */
+  steps<P>(event: EventToken<P>, where: (payload: P) => boolean): number[] {
+    const steps: number[] = [];
+    this.kernel.watch(event, (payload, { step }) => {
+      if (where(payload)) steps.push(step);
+      return undefined;
+    });
+    return steps;
   }
 
   /** Notes where the machine is. */
@@ -123,6 +135,3 @@ export class Session {
     this.#sink.close();
   }
 }
-
-/** The shell's. */
-export const PROMPT = "/ # ";
