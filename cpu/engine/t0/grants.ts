@@ -10,10 +10,15 @@ import { Access } from "../../port.ts";
 import { type Area, GRANT_ENTRIES, GRANT_HALF, GRANT_NONE } from "./area.ts";
 
 const WORDS = GRANT_ENTRIES * 4;
+/** Entries filled up to which they are emptied one by one. */
+const FEW = 256;
 
 /** See the file header. */
 export class Grants {
   private readonly words: Uint32Array;
+  /** Indices of the entries filled since all were empty. */
+  private readonly filled = new Uint32Array(FEW);
+  private count = FEW + 1;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -27,8 +32,8 @@ export class Grants {
 
   /** Ends every grant. */
   dropAll(): void {
-    const { read } = this.area;
-    this.clear(read, 4 * WORDS);
+    this.clear(this.area.read, 4 * WORDS);
+    this.count = 0;
   }
 
   /** Ends every write grant. */
@@ -57,8 +62,16 @@ export class Grants {
   }
 
   private clear(start: number, words: number): void {
-    // Tags alone matter, but filling all is what the host does fastest.
-    this.words.fill(GRANT_NONE, start >>> 2, (start >>> 2) + words);
+    const first = start >>> 2, end = first + words;
+    if (this.count > FEW) {
+      // Tags alone matter, but filling all is what the host does fastest.
+      this.words.fill(GRANT_NONE, first, end);
+      return;
+    }
+    for (let i = 0; i < this.count; i++) {
+      const at = this.filled[i];
+      if (at >= first && at < end) this.none(at);
+    }
   }
   private none(at: number): void {
     this.words[at] = GRANT_NONE;
@@ -88,6 +101,8 @@ export class Grants {
     const low = (page * PAGE_SIZE) >>> 0;
     const at = ((write ? this.area.write : this.area.read) +
       (user ? GRANT_HALF : 0) + (page & (GRANT_ENTRIES - 1)) * 16) >>> 2;
+    if (this.count < FEW) this.filled[this.count] = at;
+    if (this.count <= FEW) this.count++;
     this.words[at] = low;
     this.words[at + 1] = Math.floor(page / 2 ** 20);
     this.words[at + 2] = this.layout.ram + frame * PAGE_SIZE - low;

@@ -26,6 +26,8 @@ interface Link {
 export const FETCH_ENTRIES = ITLB_ENTRIES;
 /** Distance from supervisor to user entries. */
 export const FETCH_HALF = FETCH_ENTRIES * 4;
+/** Grants up to which they are dropped one by one. */
+const FEW = 64;
 /** Most links to one physical page; with more, the oldest goes. */
 const PAGE_LINKS = 16;
 
@@ -37,6 +39,8 @@ export class Links {
   private readonly granted: (Link | undefined)[] = [];
   private byFrame = new Map<number, Link[]>();
   private last = 0;
+  /** Indices of grants since all were dropped; more than FEW: too many to list. */
+  private readonly recent: number[] = [];
   /** Byte offset of the half in force. */
   private half: number;
   private mode: Mode | undefined;
@@ -105,8 +109,10 @@ export class Links {
       links.push(link);
     }
     const place = this.place(linearPage);
+    const index = this.indexOf(place);
     this.u32[place >>> 2] = link.number;
-    this.granted[this.indexOf(place)] = link;
+    this.granted[index] = link;
+    if (this.recent.length <= FEW) this.recent.push(index);
   }
 
   /** Ends the grants of a linear page. */
@@ -121,9 +127,18 @@ export class Links {
 
   /** Ends every grant. */
   dropAll(): void {
-    this.granted.fill(undefined);
+    const { granted, recent, u32 } = this;
     const start = this.area.fetch >>> 2;
-    this.u32.fill(0, start, start + 2 * FETCH_ENTRIES);
+    if (recent.length <= FEW) {
+      for (const index of recent) {
+        granted[index] = undefined;
+        u32[start + index] = 0;
+      }
+    } else {
+      granted.fill(undefined);
+      u32.fill(0, start, start + 2 * FETCH_ENTRIES);
+    }
+    recent.length = 0;
   }
 
   /** Code of a physical page is no more: its link numbers never come back. */

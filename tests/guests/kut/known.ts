@@ -18,14 +18,29 @@ export interface Known {
    * tests call KVM's paravirtual send-IPI hypercall, which only KVM has.
    */
   readonly testDevice?: 0 | 1;
+  /** Virtual nanoseconds of a step, where the entry does little but wait for time to pass. */
+  readonly pace?: number;
   /** Plugins beside the default ones and testdev. */
   readonly plugins?: readonly (string | Record<string, unknown>)[];
 }
 
+/** They repeat something until 2^30 TSC ticks have gone by. */
+const WAITING = [
+  ...["cpuid", "mov_from_cr8", "mov_to_cr8", "inl_pmtimer", "cr0_wp"],
+  ...["cr4_pge", "ipi", "ipi_halt", "ple_round_robin"],
+  ...["tscdeadline", "tscdeadline_immed"],
+];
+
 /** By entry name. */
 export const KNOWN: Readonly<Record<string, Known>> = {
   "x2apic": { testDevice: 0 },
-  "xapic": { testDevice: 0 },
+  "xapic": { testDevice: 0, pace: 100 },
+  ...Object.fromEntries(
+    WAITING.map((name) => [`vmexit_${name}`, { pace: 100 }]),
+  ),
+  // svm_tsc_scale_test waits for 5 × 10^9 ticks, nine instructions a look.
+  "svm": { pace: 8 },
+  "svm_no_npt": { pace: 8 },
   // Its interrupts go through a BIOS's vectors.
   "realmode": { plugins: ["firmware"] },
   "setjmp": { passes: 10, short: true },

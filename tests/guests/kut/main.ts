@@ -135,6 +135,7 @@ function main(): number {
       clearProgress();
       results.push(result);
       if (!args.json) console.log(line(result));
+      else console.error(line(result));
     }
   }
   const of = (what: string): number =>

@@ -118,6 +118,7 @@ export function runEntry(job: Job): EntryResult {
         cpu: machine.cpu,
         memory: `${machine.memory}MiB`,
         cpus: entry.smp,
+        pace: known.pace ?? 1,
       },
       guest: {
         multiboot: entry.file,
