@@ -74,8 +74,12 @@ export class Turns {
     this.end = step + this.steps;
   }
 
-  /** The vCPU gives up the rest of its turn (PAUSE). */
+  /** The vCPU gives up the rest of its turn (PAUSE), or has another if no other wants one. */
   giveUp(step: number): void {
-    if (this.several) this.end = step;
+    if (!this.several) return;
+    const { cpus, index } = this;
+    const wanted = cpus.some((cpu, i) => i !== index && !asleep(cpu));
+    if (wanted) this.end = step;
+    else this.begin(step);
   }
 }

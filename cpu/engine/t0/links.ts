@@ -9,10 +9,33 @@
  * it. So dropping one grant ends just the links into its page, and granting
  * the same page again (after a flush, say) makes them valid again.
  */
+import type { CpuContext } from "../../context.ts";
+import { Outcome } from "../../isa/row.ts";
 import { ITLB_ENTRIES } from "../../layout.ts";
+import { Access } from "../../port.ts";
+import { ExecReason } from "../backend.ts";
 import { type Area, CELL } from "./area.ts";
-import type { Mode } from "./mode.ts";
+import { linearOf, type Mode } from "./mode.ts";
 import { NO_LINK } from "./record.ts";
+
+/**
+ * Translates RIP's page as its instruction's fetch does, whoever executes it.
+ * @returns ExecReason, or 0 also where RIP is beyond its limit
+ */
+export function fetchPage(cpu: CpuContext, mode: Mode, rip: bigint): number {
+  const { access } = cpu;
+  const inside = mode.codeSize === 64
+    ? access.canonical(rip)
+    : rip <= mode.limit;
+  if (!inside) return 0;
+  const linear = linearOf(mode, rip);
+  const page = Number(linear >> 12n), offset = Number(linear & 0xfffn);
+  access.outcome = 0;
+  if (access.frame(page, offset, Access.Fetch) >= 0) return 0;
+  return access.outcome === Outcome.Stage2
+    ? ExecReason.Stage2
+    : ExecReason.Fault;
+}
 
 /** What a link number stands for. */
 interface Link {
@@ -50,7 +73,11 @@ export class Links {
     undefined,
   ];
 
-  constructor(memory: WebAssembly.Memory, private readonly area: Area) {
+  constructor(
+    memory: WebAssembly.Memory,
+    private readonly area: Area,
+    private readonly cpu: CpuContext,
+  ) {
     this.u32 = new Uint32Array(memory.buffer);
     this.cells = area.cells >>> 2;
     this.half = area.fetch;
@@ -85,11 +112,24 @@ export class Links {
   }
 
   /** Physical page of a granted linear page; −1 without a grant. */
-  frameOf(linearPage: number): number {
+  private frameOf(linearPage: number): number {
     const link = this.granted[this.indexOf(this.place(linearPage))];
     return link !== undefined && link.linearPage === linearPage
       ? link.frame
       : -1;
+  }
+
+  /** Physical page of a linear page's code, with a grant; −1 where none may be given. */
+  physicalPage(linearPage: number): number {
+    const { cpu } = this;
+    let frame = this.frameOf(linearPage);
+    if (frame >= 0) return frame;
+    const { translator, physical } = cpu;
+    if (!translator.grantable(cpu, linearPage, Access.Fetch)) return -1;
+    frame = translator.translate(cpu, linearPage, 0, Access.Fetch);
+    if (frame < 0 || frame >= physical.ramPages) return -1;
+    this.grant(linearPage, frame);
+    return frame;
   }
 
   /** Grants a linear page of the mode in force. */

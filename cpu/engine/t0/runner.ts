@@ -21,7 +21,7 @@ import { Blocks } from "./blocks.ts";
 import { jumpIndex } from "./codegen.ts";
 import { targetOf } from "./generator.ts";
 import { Grants } from "./grants.ts";
-import { Links } from "./links.ts";
+import { fetchPage, Links } from "./links.ts";
 import { linearOf, type Mode } from "./mode.ts";
 import { Code } from "./module.ts";
 import { Patches } from "./patches.ts";
@@ -83,7 +83,7 @@ export class Runner {
     this.state = new StateCells(memory, this.area, cpu);
     this.grants = new Grants(memory, cpu.layout, this.area, cpu);
     this.data = new DataPaths(memory, this.area, cpu, this.grants, this);
-    this.links = new Links(memory, this.area);
+    this.links = new Links(memory, this.area, cpu);
     this.blocks = new Blocks(memory, this.area, cpu, decoded, forms);
     this.blocks.eager = shared.eager;
     this.blocks.several = cpu.layout.cpus > 1;
@@ -155,6 +155,11 @@ export class Runner {
       if (record === 0) record = this.locate(rip);
       if (record === 0) {
         this.settle(step, rip, 0);
+        const failure = fetchPage(cpu, this.mode, rip);
+        if (failure !== 0) return failure;
+        record = this.locate(rip);
+      }
+      if (record === 0) {
         const reason = this.delegate(step + 1);
         if (reason !== ExecReason.Limit) return reason;
         this.enterState();
@@ -362,7 +367,7 @@ export class Runner {
     if (mode.codeSize === 64 ? !cpu.access.canonical(rip) : rip > mode.limit) {
       return 0;
     }
-    const frame = this.frameOf(page);
+    const frame = links.physicalPage(page);
     if (frame < 0) return 0;
     const offset = (mode.codeSize === 64 ? low : Number(linear)) & 0xfff;
     let block = blocks.find(frame, offset, rip, mode);
@@ -380,25 +385,13 @@ export class Runner {
     return block.record;
   }
 
-  /** Physical page of a linear page's code, with a grant; −1 where none may be given. */
-  private frameOf(page: number): number {
-    const { cpu, links } = this;
-    let frame = links.frameOf(page);
-    if (frame >= 0) return frame;
-    if (!cpu.translator.grantable(cpu, page, Access.Fetch)) return -1;
-    frame = cpu.translator.translate(cpu, page, 0, Access.Fetch);
-    if (frame < 0 || frame >= cpu.physical.ramPages) return -1;
-    links.grant(page, frame);
-    return frame;
-  }
-
   /** Makes code of an instruction that crosses pages. @returns whether it may be entered */
   private cross(record: number, rip: bigint): boolean {
     const { blocks, links, mode } = this;
     const block = blocks.owner(record);
     if (!block.crosses || record !== block.record) return false;
     const page = Number(linearOf(mode, rip) >> 12n) + 1;
-    const rest = this.frameOf(page);
+    const rest = links.physicalPage(page);
     if (rest < 0) return false;
     const place = links.place(page);
     return blocks.cross(block, rest, links.numberAt(place), place);
