@@ -4,7 +4,11 @@
  */
 import { assertEquals } from "@std/assert";
 import { difference } from "./compare_engines.ts";
-import { randomProgram, stringProgram } from "./random_programs.ts";
+import {
+  crossingProgram,
+  randomProgram,
+  stringProgram,
+} from "./random_programs.ts";
 
 const HOT = ["cpu.retired", "mem.wrote", "reg.wrote"];
 const OBSERVED: readonly (readonly string[])[] = [
@@ -51,5 +55,16 @@ for (const stride of [7, 600, 40_000]) {
       facts: [],
     };
     assertEquals(difference(stringProgram(stride), how), undefined);
+  });
+}
+
+for (let seed = 0; seed < 4; seed++) {
+  Deno.test(`T0 is the reference where code crosses pages: ${seed}`, () => {
+    const how = { mode: "long" as const, steps: 6000, stride: 90, facts: [] };
+    const eager = seed % 2 === 1;
+    assertEquals(
+      difference(crossingProgram(seed), { ...how, eager }),
+      undefined,
+    );
   });
 }

@@ -166,16 +166,69 @@ function strings(random: Random): string[] {
 
 /** As randomProgram, of `strings`. */
 export function stringProgram(seed: number): RandomProgram {
-  return randomProgram(seed, "long", 24, strings);
+  return randomProgram(seed, "long", strings);
 }
 
-/** Program number `seed` of `chunks` chunks. */
+/**
+ * Calls of `mov eax, imm32` and a near JMP that begin at
+ * a page's end, while the page after it is written, mapped elsewhere, and read
+ * through the TLB.
+ */
+export function crossingProgram(seed: number): RandomProgram {
+  const random = new Random(seed);
+  const frame = (n: number): number => DATA + n * 4096;
+  const operations: readonly (() => string[])[] = [
+    () => {
+      const end = random.pick([4096 - 3, 2 * 4096 - 2]);
+      return [`mov ecx, ${random.pick([1, 2, 40])}`, `.again:`].concat(
+        [`mov rdx, ${WINDOW + end}`, "call rdx", "add rbx, rax"],
+        ["dec ecx", "jnz .again"],
+      );
+    },
+    () => [
+      `mov byte [${frame(random.pick([1, 2])) + random.below(2)}], ` +
+      random.below(90),
+    ],
+    () => [
+      `mov dword [${TABLE + 8}], ${frame(random.pick([1, 2])) + 7}`,
+      random.pick([`invlpg [${WINDOW + 4096}]`, "nop"]),
+      random.pick(["mov rax, cr3\nmov cr3, rax", "nop"]),
+    ],
+  ];
+  const lines = ["bits 64", `start: mov esp, ${PLACE.stack}`, "xor ebx, ebx"];
+  for (let i = 0; i < 120; i++) {
+    lines.push(`step${i}:`, ...random.pick(operations)());
+  }
+  return {
+    source: [...lines, "jmp start"].join("\n"),
+    setup(_cpu, { physical }): void {
+      physical.writeU64(PLACE.tables + 0x1000 + 8, BigInt(DIRECTORY | 7));
+      physical.writeU64(DIRECTORY, BigInt(TABLE | 7));
+      for (let i = 0; i < 3; i++) {
+        physical.writeU64(TABLE + i * 8, BigInt(frame(i) + 7));
+      }
+      const put = (at: number, bytes: readonly number[]): void =>
+        physical.writeBytes(at, Uint8Array.from(bytes));
+      put(frame(0) + 4096 - 3, [0xb8, 0x10, 0x20]);
+      for (const n of [1, 2]) {
+        put(frame(n), [n, 3 * n, 0x90, 0x90, 0xc3]);
+        // JMP to the RET in front of it.
+        put(frame(n) + 4096 - 8, [0xc3]);
+        put(frame(n) + 4096 - 2, [0xe9, 0xf5]);
+      }
+      put(frame(3), [0xff, 0xff, 0xff]);
+      physical.writeU64(TABLE + 16, BigInt(frame(3) + 7));
+    },
+  };
+}
+
+/** Program number `seed`. */
 export function randomProgram(
   seed: number,
   mode: "long" | "protected",
-  chunks = 24,
   bodyOf = body,
 ): RandomProgram {
+  const chunks = 24;
   const random = new Random(seed * 7919 + 1);
   const long = mode === "long";
   const a = long ? "rax" : "eax", sp = long ? "rsp" : "esp";

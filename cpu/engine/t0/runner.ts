@@ -12,7 +12,6 @@ import type { Insn } from "../../isa/insn.ts";
 import { hostTsc } from "../../semantics/system/msr.ts";
 import { Outcome } from "../../isa/row.ts";
 import { RING_BYTES } from "../../layout.ts";
-import { Access } from "../../port.ts";
 import { RING_CURSOR, RING_RESERVE } from "../../ring.ts";
 import { CallEnd, ExecReason } from "../backend.ts";
 import { type Area, areaOf, CELL, Leave } from "./area.ts";
