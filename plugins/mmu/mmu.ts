@@ -200,8 +200,7 @@ export class MmuModel implements MmuService {
     const pcid = pcidOf(cpu);
     const dropped = this.data[index].flushLocal(tag, pcid);
     dropped.push(...this.code[index].flushLocal(tag, pcid));
-    if (v.cr4 & Cr4.PCIDE || dropped.length > MANY) this.dropGrants(index);
-    else for (const page of dropped) this.dropGrants(index, page);
+    this.dropPages(index, v.cr4 & Cr4.PCIDE ? undefined : dropped);
     if (cpu.facts.wants(TlbFlushed)) {
       cpu.facts.emit(TlbFlushed, {
         cpu: index,
@@ -246,26 +245,9 @@ export class MmuModel implements MmuService {
     linear: bigint,
   ): void {
     const page = Number(linear >> 12n);
-    const pcid = pcidOf(cpu);
     const rootPage = Math.floor(root / 4096) + ROOT_IN_FORCE;
-    const global = (t: Tlb, at: number): boolean =>
-      (t.attributes(at) & Attribute.G) !== 0;
-    const tests: { readonly [kind: number]: EntryTest } = {
-      [Flush.Address]: (t, at) =>
-        t.tag(at) === tag && (t.pcid(at) === pcid || global(t, at)) &&
-        t.covers(at, page),
-      [Flush.Pcid]: (t, at) =>
-        t.tag(at) === tag && t.pcid(at) === pcid && !global(t, at),
-      [Flush.Tag]: (t, at) => t.tag(at) === tag,
-      [Flush.VpidAddress]: (t, at) => t.tag(at) === tag && t.covers(at, page),
-      [Flush.VpidAll]: (t, at) => t.tag(at) === tag,
-      [Flush.AllVpids]: (t, at) => t.tag(at) !== 0,
-      [Flush.VpidNonGlobal]: (t, at) => t.tag(at) === tag && !global(t, at),
-      [Flush.Root]: (t, at) => t.root(at) === rootPage,
-      [Flush.AllRoots]: (t, at) => t.root(at) !== 0,
-      [Flush.Everything]: () => true,
-    };
-    this.drop(cpu, tests[kind], kind, tag, linear);
+    const test = entriesOf(kind, tag, pcidOf(cpu), page, rootPage);
+    this.drop(cpu, test, kind, tag, linear);
   }
 
   private drop(
@@ -275,15 +257,25 @@ export class MmuModel implements MmuService {
     tag: number,
     linear: bigint,
   ): void {
-    for (const tlb of [this.data[cpu.index], this.code[cpu.index]]) {
-      if (kind === Flush.Address || kind === Flush.VpidAddress) {
-        tlb.flushAround(Number(linear >> 12n), test);
-      } else tlb.flush(test);
+    const data = this.data[cpu.index], code = this.code[cpu.index];
+    if (kind === Flush.Address || kind === Flush.VpidAddress) {
+      const page = Number(linear >> 12n);
+      this.dropPages(cpu.index, data.flushAround(page, test));
+      this.dropPages(cpu.index, code.flushAround(page, test));
+    } else {
+      data.flush(test);
+      code.flush(test);
+      this.dropGrants(cpu.index);
     }
-    this.dropGrants(cpu.index);
     if (cpu.facts.wants(TlbFlushed)) {
       cpu.facts.emit(TlbFlushed, { cpu: cpu.index, kind, tag, linear });
     }
+  }
+
+  /** Ends the grants of the pages whose entries are gone; of all, if not known. */
+  private dropPages(cpu: number, pages: readonly number[] | undefined): void {
+    if (pages === undefined || pages.length > MANY) this.dropGrants(cpu);
+    else for (const page of pages) this.dropGrants(cpu, page);
   }
 
   loadPdptes(cpu: CpuContext, cr3: number): boolean {
@@ -379,4 +371,39 @@ function stage2RootPage(cpu: CpuContext): number {
 function pcidOf(cpu: CpuContext): number {
   const { v } = cpu;
   return v.cr4 & Cr4.PCIDE ? v.word(VCPU.cr3) & 0xfff : 0;
+}
+
+/** The entries that a flush is about (SDM 3A §4.10.4, 3C §28.4.3; APM 2 §15.16). */
+function entriesOf(
+  kind: number,
+  tag: number,
+  pcid: number,
+  page: number,
+  rootPage: number,
+): EntryTest {
+  const global = (t: Tlb, at: number): boolean =>
+    (t.attributes(at) & Attribute.G) !== 0;
+  switch (kind) {
+    case Flush.Address:
+      return (t, at) =>
+        t.tag(at) === tag && (t.pcid(at) === pcid || global(t, at)) &&
+        t.covers(at, page);
+    case Flush.Pcid:
+      return (t, at) =>
+        t.tag(at) === tag && t.pcid(at) === pcid && !global(t, at);
+    case Flush.VpidAddress:
+      return (t, at) => t.tag(at) === tag && t.covers(at, page);
+    case Flush.AllVpids:
+      return (t, at) => t.tag(at) !== 0;
+    case Flush.VpidNonGlobal:
+      return (t, at) => t.tag(at) === tag && !global(t, at);
+    case Flush.Root:
+      return (t, at) => t.root(at) === rootPage;
+    case Flush.AllRoots:
+      return (t, at) => t.root(at) !== 0;
+    case Flush.Everything:
+      return () => true;
+    default: // Tag, VpidAll
+      return (t, at) => t.tag(at) === tag;
+  }
 }

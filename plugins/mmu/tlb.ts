@@ -169,13 +169,15 @@ export class Tlb {
   /**
    * Drops the entries that `test` selects among those that can cover a linear
    * page: fragments of one large page lie in consecutive slots.
+   * @returns their linear pages; undefined if they were not listed
    */
-  flushAround(page: number, test: EntryTest): void {
+  flushAround(page: number, test: EntryTest): number[] | undefined {
     const span = SIZE_PAGES[this.largest];
     if (span > this.mask) {
       this.flush(test);
-      return;
+      return undefined;
     }
+    const dropped: number[] = [];
     const first = page - page % span;
     for (let i = 0; i < span; i++) {
       const slot = (first + i) & this.mask;
@@ -185,8 +187,12 @@ export class Tlb {
         continue;
       }
       const at = this.start + slot * W;
-      if (this.words[at + PAGE_HIGH] & VALID && test(this, at)) this.drop(at);
+      if (this.words[at + PAGE_HIGH] & VALID && test(this, at)) {
+        dropped.push(this.page(at));
+        this.drop(at);
+      }
     }
+    return dropped;
   }
 
   /**
