@@ -7,12 +7,12 @@
  * While TF, RF, a shadow, a debug register or a monitor trap asks for it, the
  * engine is given one step at a time.
  */
-import { isPrefix } from "../isa/prefixes.ts";
 import { Vector } from "../arch/exceptions.ts";
 import { Rflags } from "../arch/flags.ts";
 import { DebugCtl, MsrSlot } from "../arch/msr.ts";
 import { Intercept } from "../arch/intercepts.ts";
 import type { CpuContext } from "../context.ts";
+import { isPrefix } from "../isa/prefixes.ts";
 import type { Insn } from "../isa/insn.ts";
 import { Outcome, type OutcomeCode } from "../isa/row.ts";
 import {

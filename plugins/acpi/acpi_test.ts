@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { NotModelled } from "../../core/errors.ts";
-import { ActivityState, Seg } from "../../cpu/layout.ts";
+import { ActivityState, Seg, VCPU } from "../../cpu/layout.ts";
 import { DeviceBench } from "../../tests/support/devices.ts";
 import { TestMachine } from "../../tests/support/machine.ts";
 import { lapic } from "../lapic/plugin.ts";
@@ -162,6 +162,7 @@ Deno.test("S3: the machine stands still until the clock's alarm, then starts at 
   assertEquals(m.executor.devices.read(0xfee000f0, 4), 0xffn);
   assertEquals(m.v.cr0 & 0x80000001, 0);
   assertEquals(m.v.segBase(Seg.CS), 0x12340n);
+  assertEquals(m.v.word(VCPU.fcw), 0x37f, "firmware executed FNINIT");
   assertEquals(m.v.activity, ActivityState.Active);
   assertEquals(
     m.hardware.cpus[1].v.activity,

@@ -1,7 +1,8 @@
 /**
  * Sleep in S3 and the way back (ACPI 6.5 §7.4.2.4, §16.1): vCPUs stand still;
- * on waking all of them are as after RESET, the bootstrap processor starts in
- * real mode at the firmware waking vector, memory is as it was.
+ * on waking all of them are as after RESET and firmware's FNINIT (host/
+ * machine.ts), the bootstrap processor starts in real mode at the firmware
+ * waking vector, memory is as it was.
  * Invariant: what is done to a vCPU here is what the INIT of the boundary does,
  * and RESET's MSRs, so that translations and grants end as there.
  */
@@ -11,6 +12,7 @@ import { resetVcpu } from "../../cpu/arch/reset.ts";
 import type { Hardware } from "../../cpu/hardware.ts";
 import { ActivityState, GuestMode, Seg } from "../../cpu/layout.ts";
 import { Control } from "../../cpu/port.ts";
+import { initialize as initializeX87 } from "../../cpu/semantics/fpu_control.ts";
 
 /** IA32_APIC_BASE after RESET (SDM 3A §11.4.4). */
 const APIC_ON = 0xfee00800n;
@@ -36,6 +38,7 @@ export function wake(hardware: Hardware, vector: number): void {
     const { v, translator, index } = cpu;
     const { cr0, cr4, efer } = v;
     resetVcpu(v, cpu.model, false);
+    initializeX87(cpu);
     if (index !== 0) v.activity = ActivityState.WaitForSipi;
     translator.controlChanged(cpu, Control.Cr0, cr0, v.cr0);
     translator.controlChanged(cpu, Control.Cr4, cr4, v.cr4);

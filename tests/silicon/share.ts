@@ -46,7 +46,7 @@ const add = <K>(counts: Map<K, number>, key: K, n: number): void => {
 };
 
 /** Judges one engine by every vector. */
-export function judgeEngine(engine: EngineName): EngineShare {
+function judgeEngine(engine: EngineName): EngineShare {
   const { make, bytes } = ENGINES[engine];
   const run = runOn(make, bytes);
   const allowed = new Map<Allowance, number>();

@@ -58,10 +58,15 @@ const SECONDARY: readonly (readonly [number, number])[] = [
   [Secondary.ModeBasedExecute, 4],
 ];
 
-/** Events that L1 may inject beside what it reflects (SDM 3C table 25-17). */
+/** INT3, which is a software exception to VMX and a plain one to SVM. */
+const VMX_INT3 = 0x8000_0603, SVM_INT3 = 0x8000_0303;
+/**
+ * Events that L1 may inject beside what it reflects (SDM 3C table 25-17, APM 2
+ * figure 15-5).
+ */
 const INJECTED: readonly (readonly [information: number, code: number])[] = [
   [0x8000_0312, 0], // #MC
-  [0x8000_0313, 0], // #XM
+  [0x8000_0313, 0], // #XM, #XF
   [0x8000_0306, 0],
   [0x8000_0b0d, 0x18],
   [0x8000_0b0b, 0x20],
@@ -72,7 +77,7 @@ const INJECTED: readonly (readonly [information: number, code: number])[] = [
   [0x8000_0202, 0], // NMI
   [0x8000_0030, 0], // interrupt
   [0x8000_0421, 0], // INT 21H
-  [0x8000_0603, 0], // INT3
+  [VMX_INT3, 0],
   [0x8000_0300, 0],
   [0x8000_0310, 0],
 ];
@@ -207,10 +212,19 @@ export function addNested(
     image.u32(region, model.vmcsRevision);
   }
   image.u32(AT.vars + VAR.nested, 1);
+  addInjected(image, random, false);
+}
+
+/** Fills in events that L1 injects now and then. */
+export function addInjected(
+  image: Image,
+  random: RandomStream,
+  svm: boolean,
+): void {
   for (let i = 0; i < 4; i++) {
     const [information, code] = INJECTED[random.below(INJECTED.length)];
     const slot = AT.vars + VAR.injected + random.below(16) * 8;
-    image.u32(slot, information);
+    image.u32(slot, svm && information === VMX_INT3 ? SVM_INT3 : information);
     image.u32(slot + 4, code);
   }
 }

@@ -14,7 +14,7 @@ import {
 } from "../../plugins/svm/controls.ts";
 import { Control, Save, SaveSegment } from "../../plugins/svm/vmcb.ts";
 import type { Image, Settings } from "./memory.ts";
-import { addNestedTables } from "./nested.ts";
+import { addInjected, addNestedTables } from "./nested.ts";
 import { AT, SELECTOR, VAR } from "./places.ts";
 import { runtimeOf } from "./runtime.ts";
 
@@ -66,25 +66,6 @@ const INTERCEPTS: readonly (readonly [bit: number, chance: number])[] = [
 ];
 /** Without these a program could not end, or would reset the machine. */
 const ALWAYS = [B.Vmrun, B.Vmmcall, B.Shutdown, B.Init];
-
-/** Events that L1 may inject beside what it reflects (APM 2 figure 15-5). */
-const INJECTED: readonly (readonly [information: number, code: number])[] = [
-  [0x8000_0312, 0], // #MC
-  [0x8000_0313, 0], // #XF
-  [0x8000_0306, 0],
-  [0x8000_0b0d, 0x18],
-  [0x8000_0b0b, 0x20],
-  [0x8000_0b0a, 0x28],
-  [0x8000_0b0c, 0],
-  [0x8000_0b08, 0],
-  [0x8000_0b11, 0],
-  [0x8000_0202, 0], // NMI
-  [0x8000_0030, 0], // interrupt
-  [0x8000_0421, 0], // INT 21H
-  [0x8000_0303, 0], // INT3
-  [0x8000_0300, 0],
-  [0x8000_0310, 0],
-];
 
 /** Fills in VMCB, nested page tables and permission maps. */
 export function addNestedSvm(
@@ -184,12 +165,7 @@ export function addNestedSvm(
   if (gmet) supervisorCode(image, random);
   image.u32(AT.vars + VAR.nested, 2);
   image.u32(AT.vars + VAR.open, gmet ? 0x33 : 0x37);
-  for (let i = 0; i < 4; i++) {
-    const [information, code] = INJECTED[random.below(INJECTED.length)];
-    const slot = AT.vars + VAR.injected + random.below(16) * 8;
-    image.u32(slot, information);
-    image.u32(slot + 4, code);
-  }
+  addInjected(image, random, true);
 }
 
 /** With GMET only leaves with U = 0 hold supervisor code; some user pages keep U = 1. */

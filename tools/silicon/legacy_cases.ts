@@ -26,7 +26,7 @@ import {
 } from "../../tests/silicon/environment.ts";
 import { initialState } from "../../tests/silicon/vectors.ts";
 import type { Draft, Work } from "./cases.ts";
-import { IMMEDIATE } from "./operand_kinds.ts";
+import { FIXED_REGISTER, IMMEDIATE } from "./operand_kinds.ts";
 import { put } from "./put.ts";
 import { littleEndian, type Random } from "./random.ts";
 import type { Form } from "./rows.ts";
@@ -102,21 +102,13 @@ const REGISTERS = new Map<K, Register>([
   [K.r16_or_mem, Register.AX],
   [K.r32_or_mem, Register.EAX],
 ]);
-const SEGMENTS = new Map<K, Register>([
-  [K.es, Register.ES],
-  [K.cs, Register.CS],
-  [K.ss, Register.SS],
-  [K.ds, Register.DS],
-  [K.fs, Register.FS],
-  [K.gs, Register.GS],
-]);
 
 function setOperands(w: Work): void {
   const { form, instruction: ins, rng } = w;
   const useMemory = rng.chance(50);
   form.operands.forEach((kind, i) => {
     const first = REGISTERS.get(kind);
-    const segment = SEGMENTS.get(kind);
+    const fixed = FIXED_REGISTER.get(kind);
     const immediate = IMMEDIATE.get(kind);
     const either = kind === K.r16_or_mem || kind === K.r32_or_mem;
     if (kind === K.mem || (either && useMemory)) {
@@ -128,9 +120,9 @@ function setOperands(w: Work): void {
       if (!w.pinned.has(register)) {
         w.state.gpr[register] = rng.interesting(32);
       }
-    } else if (segment !== undefined) {
+    } else if (fixed !== undefined) {
       ins.setOpKind(i, OpKind.Register);
-      ins.setOpRegister(i, segment);
+      ins.setOpRegister(i, fixed);
     } else if (kind === K.br32_1 || kind === K.br32_4) {
       ins.setOpKind(i, OpKind.NearBranch32);
       const far = kind === K.br32_4;

@@ -26,7 +26,7 @@ const FOREIGN = 0x600e4n;
 /** Components that neither processor enables: in EDX:EAX without effect. */
 const ABSENT = [3, 4, 8, 9, 10, 16, 19, 31];
 
-/** Whether EDX:EAX or a header names a component that only the host has. */
+/** Whether EAX names a component that only the host has. */
 export function namesForeign(d: Draft): boolean {
   return XSAVE_AREA.test(d.form.mnemonic) &&
     (d.before.gpr[RAX] & FOREIGN) !== 0n;

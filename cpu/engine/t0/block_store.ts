@@ -27,8 +27,9 @@ export interface Block {
   /** Physical page of the rest, once known. */
   rest: number;
   /**
-   * By position; one more when the block ends in a `call` row. Their `rip`
-   * holds for `call` rows only (decoded.ts).
+   * By position; one more when the block ends in a `call` row. Their `rip`,
+   * branch targets and RIP-relative addresses hold for `call` rows only
+   * (decoded.ts).
    */
   insns: readonly Insn[];
   /** Offsets in the page: the first byte and the one after the last. */

@@ -58,8 +58,8 @@ export class Blocks extends BlockStore {
   }
 
   /**
-   * Decodes a block. An instruction that the reference has to execute (it
-   * crosses the page, is invalid or not modelled) is one by itself.
+   * Decodes a block. What begins here and is no whole instruction of this page
+   * (it crosses the page, is invalid or not modelled) is one by itself.
    */
   build(page: number, rip: bigint, mode: Mode): Block {
     const { physical } = this.cpu;
@@ -131,7 +131,7 @@ export class Blocks extends BlockStore {
     const crosses = insns.length === 0 && offset > PAGE_SIZE - MAX_LENGTH &&
       mode.codeSize === 64;
     if (insns.length === 0) {
-      // What begins here crosses the page or is none: the reference sees to it.
+      // It is left for the reference; `cross` may make code of what crosses.
       this.head(at, rip, 0, length);
       this.u16[at >>> 1] = PSEUDO.reference;
       at += (crosses ? CROSSING_UNITS : 1) * RECORD_BYTES;

@@ -1,7 +1,8 @@
 /**
  * Data grant caches of one vCPU (design §7): permission to access pages
- * silently, in linear memory, apart by privilege. They derive from the architectural TLB and RAM's page flags and
- * may be dropped at any time without a fact.
+ * silently, in linear memory, apart by privilege. They derive from the
+ * architectural TLB and RAM's page flags and may be dropped at any time without
+ * a fact.
  */
 import { Cr4, Rflags } from "../../arch/flags.ts";
 import type { CpuContext } from "../../context.ts";
@@ -73,6 +74,7 @@ export class Grants {
       if (at >= first && at < end) this.none(at);
     }
   }
+
   private none(at: number): void {
     this.words[at] = GRANT_NONE;
     this.words[at + 1] = GRANT_NONE;

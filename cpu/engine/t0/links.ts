@@ -205,6 +205,7 @@ export class Links {
     this.granted[index] = undefined;
     this.u32[(this.area.fetch >>> 2) + index] = 0;
   }
+
   private indexOf(place: number): number {
     return (place - this.area.fetch) >>> 2;
   }

@@ -99,6 +99,7 @@ export class Runner {
     }
     this.observed = facts;
     this.code = this.variants[facts];
+    this.reserveForms();
   }
 
   /** Bytes of a physical page were written. @returns whether blocks of it live on */
@@ -376,7 +377,7 @@ export class Runner {
         links.grant(page, frame);
       }
       block = blocks.build(frame, rip, mode);
-      this.code!.reserve(this.shared.forms.count + FIRST_FORM);
+      this.reserveForms();
     }
     this.u64[entry >>> 1] = rip;
     i32[entry + 2] = block.record;
@@ -393,7 +394,14 @@ export class Runner {
     const rest = links.physicalPage(page);
     if (rest < 0) return false;
     const place = links.place(page);
-    return blocks.cross(block, rest, links.numberAt(place), place);
+    const made = blocks.cross(block, rest, links.numberAt(place), place);
+    this.reserveForms();
+    return made;
+  }
+
+  /** Blocks may have forms that were new: dispatch needs a place for each. */
+  private reserveForms(): void {
+    this.code?.reserve(this.shared.forms.count + FIRST_FORM);
   }
 
   /** Resolves a chain slot. @returns the record it leads to, or 0 */

@@ -24,7 +24,7 @@ you configured and built), each recorded, replayed and verified.
                   run on both unless this is given
   --timeout S     wall seconds for one entry (${DEFAULT_TIMEOUT})
   --tapes DIR     where tapes of failures stay (default ./kut-tapes)
-  --json          the report as JSON
+  --json          the report as JSON; a line for each entry goes to stderr
   --help          this
 
 Exit status 0: none failed. Skipped entries are no failures.`;

@@ -141,8 +141,8 @@ async function main(): Promise<number> {
   const guests = [...new Set(checks.map(guestOf))];
   const jobs = args.jobs === undefined
     ? navigator.hardwareConcurrency
-    : Number.parseInt(String(args.jobs));
-  if (!(jobs >= 1)) {
+    : Number(args.jobs);
+  if (!Number.isInteger(jobs) || jobs < 1) {
     console.log(`--jobs ${args.jobs}: give a number from 1`);
     return 2;
   }

@@ -10,12 +10,14 @@ import {
   defineScenario,
   machines,
   MemoryEdited,
+  messageOf,
   Timeline,
 } from "../../../mod.ts";
 import { unpacked } from "./debian.ts";
 import { type Check, FOLDER, replayWhole, withTape } from "./guest.ts";
 import { Session } from "./session.ts";
 
+const PACKAGE = "memtest86+";
 const TAPE = `${FOLDER}/memtest.tape`;
 /** From 4 MiB it needs room for itself while it tests what is below. */
 const MACHINE = { cpu: "qemu64", memory: "4352KiB", pace: 100 };
@@ -30,7 +32,7 @@ const FADED = 0x0042_0008;
 let session: Session | undefined;
 
 function pass(): string {
-  const image = `${unpacked("memtest86+")}/boot/memtest86+x64.bin`;
+  const image = `${unpacked(PACKAGE)}/boot/memtest86+x64.bin`;
   const scenario = defineScenario({
     machine: MACHINE,
     guest: { linux: "memtest", append: APPEND },
@@ -93,6 +95,16 @@ function fade(): string {
   });
 }
 
+/** Why the package is not there, if it is not. */
+function missing(): string | undefined {
+  try {
+    unpacked(PACKAGE);
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
 /** The checks, in order. */
 export const MEMTEST_CHECKS: readonly Check[] = [
   { name: "memtest86+: completes its first pass", run: pass },
@@ -101,4 +113,4 @@ export const MEMTEST_CHECKS: readonly Check[] = [
     run: () => replayWhole(TAPE),
   },
   { name: "memtest86+: finds a bit that fades", run: fade },
-];
+].map((check) => ({ ...check, missing }));
