@@ -37,7 +37,7 @@ const BOOT_STEPS_BETWEEN: Readonly<Record<number, number>> = {
   2: 170_000,
 };
 /** Pairs of forms that run without a dispatch between them, at most. */
-const PAIRS = 140;
+const PAIRS = 300;
 /** Samples of a form, of all guests, below which it stays outside. */
 const LEAST = 3;
 

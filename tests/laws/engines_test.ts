@@ -59,12 +59,14 @@ for (const stride of [7, 600, 40_000]) {
 }
 
 for (let seed = 0; seed < 4; seed++) {
-  Deno.test(`T0 is the reference where code crosses pages: ${seed}`, () => {
-    const how = { mode: "long" as const, steps: 6000, stride: 90, facts: [] };
-    const eager = seed % 2 === 1;
-    assertEquals(
-      difference(crossingProgram(seed), { ...how, eager }),
-      undefined,
-    );
-  });
+  for (const facts of [[], HOT]) {
+    Deno.test(`T0 is the reference where code crosses pages: ${seed} ${facts}`, () => {
+      const how = { mode: "long" as const, steps: 6000, stride: 90, facts };
+      const eager = seed % 2 === 1;
+      assertEquals(
+        difference(crossingProgram(seed), { ...how, eager }),
+        undefined,
+      );
+    });
+  }
 }

@@ -170,9 +170,8 @@ export function stringProgram(seed: number): RandomProgram {
 }
 
 /**
- * Calls of `mov eax, imm32` and a near JMP that begin at
- * a page's end, while the page after it is written, mapped elsewhere, and read
- * through the TLB.
+ * Calls of `mov eax, imm32` and a near JMP that begin at a page's end, while the
+ * page after it is written, mapped elsewhere, and read through the TLB.
  */
 export function crossingProgram(seed: number): RandomProgram {
   const random = new Random(seed);
