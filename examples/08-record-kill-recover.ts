@@ -84,12 +84,15 @@ async function readUntil(
 
 if (import.meta.main) {
   const folder = Deno.makeTempDirSync({ dir: "." });
-  const { echoed, status, recovered, verified } = await recordKillRecover(
-    folder,
-  );
-  console.log(`The guest had echoed ${JSON.stringify(echoed)} when it died.`);
-  console.log(`The torn tape has status ${status} (4: torn but usable).`);
-  console.log(`On the recovered tape: ${JSON.stringify(recovered)}.`);
-  console.log(`Replaying it: status ${verified} (0: equal).`);
-  Deno.removeSync(folder, { recursive: true });
+  try {
+    const { echoed, status, recovered, verified } = await recordKillRecover(
+      folder,
+    );
+    console.log(`The guest had echoed ${JSON.stringify(echoed)} when it died.`);
+    console.log(`The torn tape has status ${status} (4: torn but usable).`);
+    console.log(`On the recovered tape: ${JSON.stringify(recovered)}.`);
+    console.log(`Replaying it: status ${verified} (0: equal).`);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 }
