@@ -124,7 +124,7 @@ export function fwait(cpu: CpuContext): OutcomeCode {
 }
 
 /**
- * EMMS: empties all tags and, as any MMX instruction, clears TOP (SDM 3A
+ * EMMS: empties all tags and clears TOP, like every MMX instruction (SDM 3A
  * §13.2). #UD under CR0.EM, #NM under CR0.TS.
  */
 export function emms(cpu: CpuContext): OutcomeCode {

@@ -19,6 +19,24 @@ import type { Inspector, Machines } from "../machines.ts";
 import type { Io, Keys } from "./io.ts";
 import { main } from "./main.ts";
 
+/** Sends back what it gets, until "q". */
+export const ECHO = `start:
+  mov dx, 0x3f8 + 5
+wait:
+  in al, dx
+  test al, 1
+  jz wait
+  mov dx, 0x3f8
+  in al, dx
+  cmp al, 'q'
+  je done
+  out dx, al
+  jmp start
+done:
+  mov al, 0
+  out 0xf4, al
+`;
+
 /** A keyboard that a test presses; knows whether the terminal is raw. */
 export class TestKeys implements Keys {
   raw = false;

@@ -14,26 +14,9 @@ import {
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { machines } from "../machine.ts";
 import { UsageError } from "./args.ts";
-import { type TestIo, TestKeys, Workbench } from "./cli_testing.ts";
+import { ECHO, type TestIo, TestKeys, Workbench } from "./cli_testing.ts";
 import { Keyboard, readEscape } from "./keyboard.ts";
 
-/** Sends back what it gets, until "q". */
-const ECHO = `start:
-  mov dx, 0x3f8 + 5
-wait:
-  in al, dx
-  test al, 1
-  jz wait
-  mov dx, 0x3f8
-  in al, dx
-  cmp al, 'q'
-  je done
-  out dx, al
-  jmp start
-done:
-  mov al, 0
-  out 0xf4, al
-`;
 const HALT = "  cli\n  hlt\n";
 
 let bench: Workbench;

@@ -11,25 +11,10 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
+import { ECHO } from "./cli_testing.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const MAIN = new URL("main.ts", import.meta.url).pathname;
-const ECHO = `start:
-  mov dx, 0x3f8 + 5
-wait:
-  in al, dx
-  test al, 1
-  jz wait
-  mov dx, 0x3f8
-  in al, dx
-  cmp al, 'q'
-  je done
-  out dx, al
-  jmp start
-done:
-  mov al, 0
-  out 0xf4, al
-`;
 const LOOP = `start:
   mov dx, 0x3f8
   mov al, 'x'

@@ -355,19 +355,23 @@ const FLAG_WRITERS = /^(Ptest|Pcmp[ei]str)/;
 
 const NEEDS_16 = /^(Cmpxchg16b|Fxsave|Fxrstor)/;
 
-/** Makes one case of `form`, or null when the dice gave no valid encoding. */
-export function draft(form: Form, rng: Random): Draft | null {
-  const ins = Instruction.create(form.code);
-  const state = initialState();
-  const w: Work = {
+/** Work on a case of `form` before anything is chosen. */
+export function workOf(form: Form, rng: Random): Work {
+  return {
     form,
     rng,
-    instruction: ins,
-    state,
+    instruction: Instruction.create(form.code),
+    state: initialState(),
     memory: [],
     pinned: new Set(),
     effectiveAddress: null,
   };
+}
+
+/** Makes one case of `form`, or null when the dice gave no valid encoding. */
+export function draft(form: Form, rng: Random): Draft | null {
+  const w = workOf(form, rng);
+  const { instruction: ins, state } = w;
   const seeded = form.seededFile !== undefined;
   const seed = !seeded
     ? undefined

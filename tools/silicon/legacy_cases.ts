@@ -11,7 +11,6 @@ import {
   Encoder,
   Formatter,
   FormatterSyntax,
-  Instruction,
   MemorySizeExt,
   OpCodeOperandKind as K,
   OpKind,
@@ -24,8 +23,7 @@ import {
   STACK,
   START,
 } from "../../tests/silicon/environment.ts";
-import { initialState } from "../../tests/silicon/vectors.ts";
-import type { Draft, Work } from "./cases.ts";
+import { type Draft, type Work, workOf } from "./cases.ts";
 import { FIXED_REGISTER, IMMEDIATE } from "./operand_kinds.ts";
 import { put } from "./put.ts";
 import { littleEndian, type Random } from "./random.ts";
@@ -197,20 +195,11 @@ function settle(w: Work, size: number): void {
 
 /** Makes one case of `form`, or null when the dice gave no valid encoding. */
 export function legacyDraft(form: Form, rng: Random): Draft | null {
-  const ins = Instruction.create(form.code);
-  const state = initialState();
+  const w = workOf(form, rng);
+  const { instruction: ins, state } = w;
   state.selectors = [USER_DATA, USER_CODE_32, USER_DATA, USER_DATA, 0, 0];
   if (/^(Da|Aa|Salc)/.test(form.name)) state.gpr[RAX] = rng.u64() & LOW_HALF;
   for (const bit of STATUS) if (rng.chance(50)) state.rflags |= bit;
-  const w: Work = {
-    form,
-    rng,
-    instruction: ins,
-    state,
-    memory: [],
-    pinned: new Set(),
-    effectiveAddress: null,
-  };
   try {
     setOperands(w);
     const size = Math.max(2, MemorySizeExt.size(ins.memorySize));
