@@ -50,7 +50,7 @@ export const GRANT_HALF = GRANT_BYTES;
 /** Tag that no address has: its low bits are not zero. */
 export const GRANT_NONE = 0xffff_ffff;
 /** Jump cache: {u64 RIP, u32 record, u32 link number}. */
-export const JUMP_ENTRIES = 4096;
+export const JUMP_ENTRIES = 16384;
 const JUMP_BYTES = JUMP_ENTRIES * 16;
 
 /** Room for records, per vCPU. */

@@ -14,34 +14,37 @@ import type { Mode } from "./mode.ts";
 import { BLOCK_LIMIT, NO_LINK, RECORD, RECORD_BYTES, SLOT } from "./record.ts";
 
 /** Straight-line code within one page. */
-export interface Block {
-  /** Absolute offset of the first record. */
-  readonly record: number;
-  readonly rip: bigint;
-  readonly page: number;
-  readonly mode: Mode;
+export class Block {
   /** Instructions that count as steps of the block. */
-  length: number;
-  /** It is one instruction that goes on in the next page. */
-  readonly crosses: boolean;
-  /** Physical page of the rest, once known. */
-  rest: number;
+  length = 0;
   /**
-   * By position; one more when the block ends in a `call` row. Their `rip`,
-   * branch targets and RIP-relative addresses hold for `call` rows only
-   * (decoded.ts).
+   * By position; one more when the block ends in a `call` row. Their `rip` and
+   * the numbers that wild bytes give hold for `call` rows only (decoded.ts).
    */
-  insns: readonly Insn[];
-  /** Offsets in the page: the first byte and the one after the last. */
-  readonly start: number;
-  readonly end: number;
+  insns: readonly Insn[] = [];
+  /** Physical page of the rest of an instruction that crosses, once known. */
+  rest = -1;
   /** Terminator that has chain slots; 0 for none. */
-  terminator: number;
-  /** Target of the near branch that ends it. */
-  taken: bigint | undefined;
+  terminator = 0;
   /** Another block with the same place and mode but another RIP. */
-  sibling: Block | undefined;
-  dropped: boolean;
+  sibling: Block | undefined = undefined;
+  dropped = false;
+
+  /**
+   * @param record absolute offset of the first record
+   * @param start offset in the page of the first byte
+   * @param end likewise of the one after the last
+   * @param crosses it is one instruction that goes on in the next page
+   */
+  constructor(
+    readonly record: number,
+    readonly rip: bigint,
+    readonly page: number,
+    readonly mode: Mode,
+    readonly start: number,
+    readonly end: number,
+    readonly crosses: boolean,
+  ) {}
 }
 
 /** Bytes of the longest instruction. */
@@ -61,7 +64,7 @@ export class BlockStore {
   protected readonly u32: Uint32Array;
   protected readonly u64: BigUint64Array;
   /** Block of each unit of the pool. */
-  private owners: (Block | undefined)[] = [];
+  private owners: Block[] = [];
   protected free: number;
   /** Writes to bytes of a page that no block has. */
   private readonly misses = new Map<number, number>();
@@ -97,7 +100,7 @@ export class BlockStore {
 
   /** Block and position of a record. */
   owner(record: number): Block {
-    return this.owners[(record - this.area.pool) / RECORD_BYTES]!;
+    return this.owners[(record - this.area.pool) / RECORD_BYTES];
   }
 
   position(record: number): number {
@@ -204,22 +207,17 @@ export class BlockStore {
     this.free = this.area.pool;
   }
 
-  protected keep(
-    end: number,
-    made: Omit<Block, "sibling" | "dropped" | "rest">,
-    records: number,
-  ): Block {
-    const { record, length } = made;
-    const block = { ...made, sibling: undefined, dropped: false, rest: -1 };
+  /** Enters a block whose first `records` records carry its length. @param end of its units */
+  protected keep(end: number, block: Block, records: number): void {
     this.register(block);
-    const unit = (record - this.area.pool) / RECORD_BYTES;
+    const { record, length } = block;
+    const { owners, u8 } = this;
     const units = (end - record) / RECORD_BYTES;
-    for (let i = 0; i < units; i++) this.owners[unit + i] = block;
+    for (let i = 0; i < units; i++) owners.push(block);
     for (let i = 0; i < records; i++) {
-      this.u8[record + i * RECORD_BYTES + RECORD.length] = length;
+      u8[record + i * RECORD_BYTES + RECORD.length] = length;
     }
     this.free = end;
-    return block;
   }
 
   /** Enters a block where `find` looks. */
@@ -263,9 +261,14 @@ export class BlockStore {
     u32[(slot + SLOT.place) >>> 2] = place;
   }
 
+  /** Absolute offset of a terminator's target, once it is a direct branch. */
+  protected takenRip(record: number): number {
+    return this.area.rips + (record + RECORD_BYTES - this.area.pool) / 4;
+  }
+
   /** Where a terminator's chain slot leads to. */
   targetOf(record: number, slot: number): bigint {
     if (slot === RECORD.next) return this.u64[(record + RECORD.nextRip) >>> 3];
-    return this.owner(record).taken!;
+    return this.u64[this.takenRip(record) >>> 3];
   }
 }

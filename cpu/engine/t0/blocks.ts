@@ -10,7 +10,7 @@ import { type Insn, OperandKind } from "../../isa/insn.ts";
 import type { Row } from "../../isa/row.ts";
 import { PAGE_SIZE, SEGMENT, SEGMENT_SIZE, VCPU } from "../../layout.ts";
 import type { Area } from "./area.ts";
-import { type Block, BlockStore, MAX_LENGTH } from "./block_store.ts";
+import { Block, BlockStore, MAX_LENGTH } from "./block_store.ts";
 import type { DecodeCache, Decoded } from "./decoded.ts";
 import type { Form, Forms } from "./form.ts";
 import { canFuse } from "./fused.ts";
@@ -23,6 +23,7 @@ import {
   RECORD,
   RECORD_BYTES,
 } from "./record.ts";
+import { Wild } from "./wild_bytes.ts";
 
 const WORDS = RECORD_BYTES / 4;
 const MASK64 = (1n << 64n) - 1n;
@@ -37,6 +38,10 @@ export class Blocks extends BlockStore {
   private readonly bytes = new Uint8Array(2 * MAX_LENGTH);
   /** What the instructions of a block mean to the flags. */
   private readonly plain: FlagUse[] = [];
+  /** Of the block whose records are written. */
+  private ripLow = 0;
+  private ripHigh = 0;
+  private mode!: Mode;
   /**
    * No hot fact is wanted: pairs of instructions that have a fused form run as
    * one, plain cases of procedures in compiled code.
@@ -62,43 +67,37 @@ export class Blocks extends BlockStore {
    * (it crosses the page, is invalid or not modelled) is one by itself.
    */
   build(page: number, rip: bigint, mode: Mode): Block {
-    const { physical } = this.cpu;
+    const { decoded, u16, cpu: { physical } } = this;
+    this.setPlace(rip, mode);
+    const { ripLow, ripHigh } = this;
     const start = Number(linearOf(mode, rip) & 0xfffn);
     const base = page * PAGE_SIZE;
-    const linearPage = linearOf(mode, rip) >> 12n;
     const record = this.free;
     const insns: Insn[] = [];
     let at = record, offset = start, length = 0;
     let ended = false, linked = 0;
-    let before: Form | undefined, taken: bigint | undefined;
+    let before: Form | undefined;
     while (length < BLOCK_LIMIT && offset < PAGE_SIZE) {
-      let room = Math.min(MAX_LENGTH, PAGE_SIZE - offset);
-      if (mode.codeSize !== 64) {
-        const left = mode.limit - ripAfter(rip, offset - start, mode) + 1n;
-        if (left <= 0n) break;
-        if (left < room) room = Number(left);
-      }
-      const known = this.decoded.find(
+      const room = this.roomAt(offset, start);
+      if (room <= 0) break;
+      const known = decoded.find(
         physical.ram,
         base + offset,
         room,
-        rip,
-        offset - start,
+        ripLow + offset - start,
+        ripHigh,
         mode,
       );
       if (typeof known === "number") break;
-      const { target } = this.decoded;
+      const branch = known.wild.kind === Wild.Branch;
       const insn = known.own
-        ? known.insn.at(ripAfter(rip, offset - start, mode), target)
+        ? known.insn.at(this.ripAfter(offset - start), decoded.value)
         : known.insn;
-      const branch = insn.operands[0]?.kind === OperandKind.NearBranch
-        ? target
-        : undefined;
       insns.push(insn);
-      this.head(at, rip, offset - start, length);
+      this.head(at, offset - start, length);
       const calls = insn.row.call !== undefined && !this.quick(insn.row);
-      if (calls || !this.reachable(branch, mode)) {
-        this.u16[at >>> 1] = calls ? PSEUDO.call : PSEUDO.reference;
+      if (calls || (branch && !this.reachable())) {
+        u16[at >>> 1] = calls ? PSEUDO.call : PSEUDO.reference;
         at += RECORD_BYTES;
         offset += insn.length;
         ended = true;
@@ -106,21 +105,19 @@ export class Blocks extends BlockStore {
       }
       const terminator = insn.row.endsBlock === true;
       const after = offset + insn.length - start;
-      const local = branch !== undefined && terminator &&
-        this.isLocal(branch, ripAfter(rip, after, mode), mode, linearPage);
+      const local = branch && terminator && this.isLocal(after);
       const form = this.formOf(known, insn, local);
-      this.fillFrom(at, form.id, known, target, length);
+      this.fillFrom(at, form.id, known, length);
       if (terminator && length > 0 && this.fuse) {
         const pair = this.fused(before!, form, insns[length - 1], insn);
-        if (pair) this.u16[(at - RECORD_BYTES) >>> 1] = pair.id;
+        if (pair) u16[(at - RECORD_BYTES) >>> 1] = pair.id;
       }
       before = form;
       length++;
       at += RECORD_BYTES;
       if (terminator) {
         linked = at - RECORD_BYTES;
-        taken = branch;
-        this.links(linked, ripAfter(rip, after, mode));
+        this.links(linked, after, branch);
         at += RECORD_BYTES;
         offset += insn.length;
         ended = true;
@@ -132,8 +129,8 @@ export class Blocks extends BlockStore {
       mode.codeSize === 64;
     if (insns.length === 0) {
       // It is left for the reference; `cross` may make code of what crosses.
-      this.head(at, rip, 0, length);
-      this.u16[at >>> 1] = PSEUDO.reference;
+      this.head(at, 0, length);
+      u16[at >>> 1] = PSEUDO.reference;
       at += (crosses ? CROSSING_UNITS : 1) * RECORD_BYTES;
       offset = PAGE_SIZE;
       ended = true;
@@ -142,20 +139,33 @@ export class Blocks extends BlockStore {
       this.pair(record, length);
     }
     if (!ended) {
-      const here = ripAfter(rip, offset - start, mode);
-      this.head(at, here, 0, length);
-      const near = offset < PAGE_SIZE;
-      this.u16[at >>> 1] = near ? PSEUDO.endLocal : PSEUDO.endFar;
+      this.head(at, offset - start, length);
+      u16[at >>> 1] = offset < PAGE_SIZE ? PSEUDO.endLocal : PSEUDO.endFar;
       linked = at;
-      this.links(at, here);
+      this.links(at, offset - start, false);
       at += 2 * RECORD_BYTES;
     }
-    const place = { start, end: offset, terminator: linked, taken, crosses };
-    return this.keep(
-      at,
-      { record, rip, page, mode, length, insns, ...place },
-      Math.max(insns.length + (ended ? 0 : 1), 1),
-    );
+    const block = new Block(record, rip, page, mode, start, offset, crosses);
+    block.length = length;
+    block.insns = insns;
+    block.terminator = linked;
+    this.keep(at, block, Math.max(insns.length + (ended ? 0 : 1), 1));
+    return block;
+  }
+
+  /** Where the block is whose records are written. */
+  private setPlace(rip: bigint, mode: Mode): void {
+    this.mode = mode;
+    this.ripLow = Number(rip & MASK32);
+    this.ripHigh = Number(rip >> 32n);
+  }
+
+  /** Bytes that an instruction at `offset` may have in this page and code segment. */
+  private roomAt(offset: number, start: number): number {
+    const { mode: { codeSize, limit } } = this;
+    const room = Math.min(MAX_LENGTH, PAGE_SIZE - offset);
+    if (codeSize === 64) return room;
+    return Math.min(room, Number(limit - this.ripAfter(offset - start) + 1n));
   }
 
   /** Whether a `call` row's plain case may run in compiled code. */
@@ -188,20 +198,24 @@ export class Blocks extends BlockStore {
     at: number,
     form: number,
     known: Decoded,
-    target: bigint,
     position: number,
   ): void {
-    const { u32 } = this;
-    const first = at >>> 2;
-    if (known.words === undefined) {
+    const { u32, decoded, decoded: { words } } = this;
+    const first = at >>> 2, from = known.words;
+    if (!known.filled) {
       this.fill(at, form, known.insn);
-      known.words = u32.slice(first, first + WORDS);
+      for (let i = 0; i < WORDS; i++) words[from + i] = u32[first + i];
+      known.filled = true;
     } else {
-      for (let i = 0; i < WORDS; i++) u32[first + i] = known.words[i];
+      for (let i = 0; i < WORDS; i++) u32[first + i] = words[from + i];
       u32[first] = form | position << (8 * RECORD.position);
     }
-    if (known.wild !== 0 && known.insn.memory !== undefined) {
-      this.u64[(at + RECORD.displacement) >>> 3] = target;
+    const { kind } = known.wild;
+    if (kind > Wild.Branch) {
+      const number = kind === Wild.Immediate
+        ? RECORD.immediate
+        : RECORD.displacement;
+      this.put(at + number, decoded.low, decoded.high);
     }
   }
 
@@ -262,27 +276,32 @@ export class Blocks extends BlockStore {
     const at = page * PAGE_SIZE + start, next = rest * PAGE_SIZE;
     bytes.set(physical.ram.subarray(at, at + here));
     bytes.set(physical.ram.subarray(next, next + MAX_LENGTH - here), here);
-    const known = this.decoded.find(bytes, 0, MAX_LENGTH, rip, 0, mode);
+    this.setPlace(rip, mode);
+    const known = this.decoded.find(
+      bytes,
+      0,
+      MAX_LENGTH,
+      this.ripLow,
+      this.ripHigh,
+      mode,
+    );
     if (typeof known === "number" || known.own) return false;
     const { insn } = known;
     if (insn.length <= here) return false;
-    const { target } = this.decoded;
-    const near = insn.operands[0]?.kind === OperandKind.NearBranch;
-    if (near && !this.reachable(target, mode)) return false;
-    block.taken = near ? target : undefined;
+    const branch = known.wild.kind === Wild.Branch;
+    if (branch && !this.reachable()) return false;
     block.insns = [insn];
     block.length = 1;
     const own = record + RECORD_BYTES, end = own + RECORD_BYTES;
-    const following = ripAfter(rip, insn.length, mode);
-    this.head(own, rip, 0, 0);
-    this.fillFrom(own, this.formOf(known, insn, false).id, known, target, 0);
+    this.head(own, 0, 0);
+    this.fillFrom(own, this.formOf(known, insn, false).id, known, 0);
     if (insn.row.endsBlock === true) block.terminator = own;
     else {
-      this.head(end, following, 0, 1);
+      this.head(end, insn.length, 1);
       this.u16[end >>> 1] = PSEUDO.endFar;
       block.terminator = end;
     }
-    this.links(block.terminator, following);
+    this.links(block.terminator, insn.length, branch);
     for (let unit = record; unit <= end; unit += RECORD_BYTES) {
       if (unit <= block.terminator) u8[unit + RECORD.length] = 1;
     }
@@ -294,18 +313,10 @@ export class Blocks extends BlockStore {
     return true;
   }
 
-  /** Writes what every record has. @param further bytes after `rip`, in its page */
-  private head(
-    at: number,
-    rip: bigint,
-    further: number,
-    position: number,
-  ): void {
+  /** Writes what every record has. @param further bytes after the block's RIP */
+  private head(at: number, further: number, position: number): void {
     this.u8[at + RECORD.position] = position;
-    const place = (this.area.rips + (at - this.area.pool) / 4) >>> 2;
-    this.u64[place >>> 1] = rip;
-    // Inside a page nothing is carried into the upper half.
-    this.u32[place] += further;
+    this.putRip(this.area.rips + (at - this.area.pool) / 4, further);
   }
 
   private fill(at: number, form: number, insn: Insn): void {
@@ -336,35 +347,59 @@ export class Blocks extends BlockStore {
     }
   }
 
-  /** Second unit of a terminator: empty chain slots and the RIP that follows. */
-  private links(at: number, next: bigint): void {
-    const { u64 } = this;
+  /**
+   * Second unit of a terminator: empty chain slots and the RIPs they lead to,
+   * that of a branch taken among the RIPs of units.
+   * @param after bytes from the block's RIP to the next instruction's
+   * @param branch whether the decoder's number is a target
+   */
+  private links(at: number, after: number, branch: boolean): void {
     this.unlink(at);
-    u64[(at + RECORD.nextRip) >>> 3] = next;
+    this.putRip(at + RECORD.nextRip, after);
+    if (!branch) return;
+    this.put(this.takenRip(at), this.decoded.low, this.decoded.high);
+  }
+
+  private put(at: number, low: number, high: number): void {
+    this.u32[at >>> 2] = low;
+    this.u32[(at >>> 2) + 1] = high;
+  }
+
+  /** Writes the RIP `further` bytes after the block's. */
+  private putRip(at: number, further: number): void {
+    const low = this.ripLow + further;
+    let high = this.ripHigh;
+    if (low > 0xffff_ffff && this.mode.codeSize === 64) high++;
+    this.put(at, low, high);
+  }
+
+  private ripAfter(further: number): bigint {
+    const rip = (BigInt(this.ripHigh) << 32n) + BigInt(this.ripLow + further);
+    return rip & (this.mode.codeSize === 64 ? MASK64 : MASK32);
   }
 
   /** Whether a direct branch's target passes the check that a taken branch makes. */
-  private reachable(target: bigint | undefined, mode: Mode): boolean {
-    if (target === undefined) return true;
-    return mode.codeSize === 64
-      ? this.cpu.access.canonical(target)
-      : target <= mode.limit;
+  private reachable(): boolean {
+    const { mode, decoded } = this;
+    if (mode.codeSize !== 64) return decoded.value <= mode.limit;
+    // Canonical addresses are the same in all but 2^32-byte pieces, and RIP is one.
+    return decoded.high === this.ripHigh ||
+      this.cpu.access.canonical(decoded.value);
   }
 
-  /** Whether static successors lie in this page: chains then need no link number. */
-  private isLocal(
-    target: bigint,
-    next: bigint,
-    mode: Mode,
-    page: bigint,
-  ): boolean {
-    const inside = (rip: bigint): boolean =>
-      linearOf(mode, rip) >> 12n === page && rip <= mode.limit;
-    return inside(target) && inside(next);
+  /** Whether a branch's successors lie in this page: chains then need no link number. */
+  private isLocal(after: number): boolean {
+    const { decoded } = this;
+    const low = this.ripLow + after;
+    return low <= 0xffff_ffff && this.inside(low, this.ripHigh) &&
+      this.inside(decoded.low, decoded.high);
   }
-}
 
-/** RIP after `bytes` more of code. */
-function ripAfter(rip: bigint, bytes: number, mode: Mode): bigint {
-  return (rip + BigInt(bytes)) & (mode.codeSize === 64 ? MASK64 : MASK32);
+  private inside(low: number, high: number): boolean {
+    const { mode, ripLow } = this;
+    if (high !== this.ripHigh) return false;
+    if (mode.codeSize === 64) return low >>> 12 === ripLow >>> 12;
+    const base = Number(mode.base);
+    return low <= mode.limit && (base + low) >>> 12 === (base + ripLow) >>> 12;
+  }
 }

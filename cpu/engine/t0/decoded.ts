@@ -1,106 +1,167 @@
 /**
  * Instructions decoded before, found again by their bytes: kernels execute the
  * same few thousand instructions at ever new places, and decoding costs more
- * than all else that makes a block. A relative displacement (of a near branch
- * or a RIP-relative operand) is no part of what is compared; its bytes give the
- * target of each place.
+ * than all else that makes a block. Wild bytes (wild_bytes.ts) are no part of
+ * what is compared; at each place they give a number of their own.
  *
  * Invariant: an entry holds only what its bytes and the mode's sizes say. No
  * instruction's bytes are the beginning of another's, so the first match is it.
  */
 import type { InstructionDecoder } from "../../isa/decoder.ts";
-import { type Insn, OperandKind, RIP_RELATIVE } from "../../isa/insn.ts";
-import { isPrefix } from "../../isa/prefixes.ts";
+import type { Insn } from "../../isa/insn.ts";
 import type { Form } from "./form.ts";
 import type { Mode } from "./mode.ts";
+import { RECORD_BYTES } from "./record.ts";
+import { Wild, type WildBytes, wildBytes, wildValue } from "./wild_bytes.ts";
 
 /** What is known of some bytes. */
 export interface Decoded {
   /** As it was at the place where it was met first. */
   readonly insn: Insn;
-  /** Of the sizes that decoding depends on. */
-  readonly key: number;
-  /** Bytes up to the relative displacement; all where there is none. */
-  readonly head: Uint8Array;
-  /** Bytes of the relative displacement; 0 for none. */
-  readonly wild: number;
-  /** Bytes after it. */
-  readonly tail: Uint8Array;
-  /** Bits of a target. */
-  readonly targetSize: number;
+  readonly wild: WildBytes;
   /** A procedure may ask for RIP or operands: each place needs an instruction of its own. */
   readonly own: boolean;
   /** Its forms by Form.local, once known. */
   far: Form | undefined;
   near: Form | undefined;
-  /** Contents of its record, once made. */
-  words: Uint32Array | undefined;
+  /** Index of the contents of its record in the cache's `words`. */
+  readonly words: number;
+  /** They have been made. */
+  filled: boolean;
 }
 
 const MAX_LENGTH = 15;
-/** Entries of the table; one that hashes to the same place replaces another. */
-const ENTRIES = 1 << 15;
-const VEX2 = 0xc5, VEX3 = 0xc4;
-const FNV_PRIME = 0x01000193;
+/** Entries after which all are forgotten. */
+const MOST = 1 << 17;
+const FIRST_SIZE = 1 << 10;
+const WORDS = RECORD_BYTES / 4;
+/** Of an entry: hash, tag, four words of bytes, four that say which bits count. */
+const ENTRY = 10, TAG = 1, BYTES = 2, MASKS = 6;
 
-const keyOf = ({ codeSize, stackSize, real }: Mode): number =>
-  codeSize | stackSize << 8 | (real ? 1 << 16 : 0);
+/** By number of bytes: which bits of four words they are. */
+const FIRST = Int32Array.from({ length: 17 * 4 }, (_, i) => {
+  const bytes = (i >> 2) - (i & 3) * 4;
+  if (bytes <= 0) return 0;
+  return bytes >= 4 ? -1 : (1 << bytes * 8) - 1;
+});
+
+/** What an entry needs to agree in: the sizes that decoding depends on, and its head's length. */
+function tagOf({ codeSize, stackSize, real }: Mode, head: number): number {
+  return codeSize | stackSize << 8 | (real ? 1 << 16 : 0) | head << 20;
+}
 
 /** See the file header. One per decoder. */
 export class DecodeCache {
-  /** After `find`: the target, where there is a relative displacement. */
-  target = 0n;
-  private readonly table: (Decoded | undefined)[] = new Array(ENTRIES).fill(
-    undefined,
-  );
+  /** After `find`: the halves of the number that wild bytes give, where there are any. */
+  low = 0;
+  high = 0;
+  /** Contents of records. */
+  words = new Uint32Array(FIRST_SIZE * WORDS);
+  private readonly list: Decoded[] = [];
+  /** By entry. */
+  private entries = new Int32Array(FIRST_SIZE * ENTRY);
+  /** By hash: entry + 1, or 0; the next place where one is taken. */
+  private index = new Int32Array(FIRST_SIZE * 4);
   /** By first two bytes: bit n set when an entry with a head of n bytes is known. */
   private readonly heads = new Uint16Array(1 << 16);
+  private memory: Uint8Array | undefined;
+  private view!: DataView;
+  private readonly end = new DataView(new ArrayBuffer(16));
 
   constructor(private readonly decoder: InstructionDecoder) {}
 
+  /** The number that wild bytes give. */
+  get value(): bigint {
+    return BigInt(this.high) << 32n | BigInt(this.low);
+  }
+
   /**
    * What begins at `at`, of which `room` bytes may belong to it.
-   * @param rip and `further` bytes after it: where that is
+   * @param ripLow its RIP in halves; `ripLow` may go beyond 32 bits
    * @returns a DecodeFailure code if that is no instruction
    */
   find(
-    ram: Uint8Array,
+    bytes: Uint8Array,
     at: number,
     room: number,
-    rip: bigint,
-    further: number,
+    ripLow: number,
+    ripHigh: number,
     mode: Mode,
   ): Decoded | number {
-    const key = keyOf(mode);
-    // A second byte that belongs to the next instruction says nothing.
-    const heads = this.heads[ram[at] << 8 | (room > 1 ? ram[at + 1] : 0)];
-    let hash = key;
-    for (let n = 1; n <= room && heads >>> n !== 0; n++) {
-      hash = Math.imul(hash ^ ram[at + n - 1], FNV_PRIME);
-      if ((heads >>> n & 1) === 0) continue;
-      const known = this.table[placeOf(hash)];
-      if (known === undefined || known.key !== key) continue;
-      if (known.insn.length > room || known.head.length !== n) continue;
-      if (!same(known.head, ram, at)) continue;
-      if (known.wild === 0) return known;
-      if (!same(known.tail, ram, at + n + known.wild)) continue;
-      this.target = targetOf(known, ram, at + n, rip, further);
-      return known;
+    let { view } = this, from = at;
+    if (bytes !== this.memory || at + 16 > bytes.length) {
+      view = this.viewOf(bytes, at);
+      if (view === this.end) from = 0;
     }
-    const bits = mode.codeSize === 64 ? 64 : 32;
-    const here = BigInt.asUintN(bits, rip + BigInt(further));
-    return this.decode(ram, at, room, here, mode);
+    const a = view.getInt32(from, true), b = view.getInt32(from + 4, true);
+    const c = view.getInt32(from + 8, true), d = view.getInt32(from + 12, true);
+    const { index, entries } = this;
+    const last = index.length - 1;
+    // A second byte that belongs to the next instruction says nothing.
+    const begin = room > 1 ? a & 0xffff : a & 0xff;
+    const heads = this.heads[begin];
+    for (let left = heads; left !== 0; left &= left - 1) {
+      const n = 31 - Math.clz32(left & -left);
+      if (n > room) break;
+      const m = n * 4;
+      const tag = tagOf(mode, n);
+      const hash = hashOf(
+        a & FIRST[m],
+        b & FIRST[m + 1],
+        c & FIRST[m + 2],
+        d & FIRST[m + 3],
+        tag,
+      );
+      for (let i = hash & last; index[i] !== 0; i = i + 1 & last) {
+        const e = (index[i] - 1) * ENTRY;
+        if (entries[e + TAG] !== tag) continue;
+        const other = (a ^ entries[e + BYTES]) & entries[e + MASKS] |
+          (b ^ entries[e + BYTES + 1]) & entries[e + MASKS + 1] |
+          (c ^ entries[e + BYTES + 2]) & entries[e + MASKS + 2] |
+          (d ^ entries[e + BYTES + 3]) & entries[e + MASKS + 3];
+        if (other !== 0) continue;
+        const known = this.list[index[i] - 1];
+        if (known.insn.length > room) continue;
+        const { wild } = known;
+        if (wild.count !== 0) {
+          const next = ripLow + known.insn.length;
+          this.read(wild, bytes, at + n, next, ripHigh);
+        }
+        return known;
+      }
+    }
+    return this.decode(bytes, at, room, ripLow, ripHigh, mode);
+  }
+
+  /** A view of the bytes, or `end` with those from `at` on where they are too few. */
+  private viewOf(bytes: Uint8Array, at: number): DataView {
+    if (bytes !== this.memory) {
+      this.memory = bytes;
+      this.view = new DataView(
+        bytes.buffer,
+        bytes.byteOffset,
+        bytes.byteLength,
+      );
+    }
+    if (at + 16 <= bytes.length) return this.view;
+    for (let i = 0; i < 16; i++) this.end.setUint8(i, bytes[at + i] ?? 0);
+    return this.end;
   }
 
   private decode(
-    ram: Uint8Array,
+    bytes: Uint8Array,
     at: number,
     room: number,
-    rip: bigint,
+    ripLow: number,
+    ripHigh: number,
     mode: Mode,
   ): Decoded | number {
     const { codeSize, stackSize, real } = mode;
-    const data = ram.subarray(at, at + Math.min(room, MAX_LENGTH));
+    const data = bytes.subarray(at, at + Math.min(room, MAX_LENGTH));
+    const rip = BigInt.asUintN(
+      codeSize === 64 ? 64 : 32,
+      (BigInt(ripHigh) << 32n) + BigInt(ripLow),
+    );
     const insn = this.decoder.decode(
       data,
       data.length,
@@ -110,99 +171,114 @@ export class DecodeCache {
       real,
     );
     if (typeof insn === "number") return insn;
-    const made = describe(insn, data.slice(0, insn.length), keyOf(mode));
-    if (made.wild !== 0) {
-      this.target = insn.memory?.displacement ?? insn.operands[0].imm;
-      const found = targetOf(made, ram, at + made.head.length, rip, 0);
-      if (found !== this.target) {
+    const wild = wildBytes(insn, data);
+    if (this.list.length === MOST) this.forget();
+    const made: Decoded = {
+      ...{ insn, wild, own: insn.row.emit === undefined },
+      ...{ far: undefined, near: undefined },
+      ...{ words: this.list.length * WORDS, filled: false },
+    };
+    if (wild.count !== 0) {
+      this.read(wild, bytes, at + wild.start, ripLow + insn.length, ripHigh);
+      const { value } = this, decoded = wildValue(insn, wild.kind);
+      if (value !== decoded) {
         throw new Error(
-          `decode ${insn.row.name}: its target is ${this.target}, not ` +
-            `${found}; correct where decoded.ts looks for displacements`,
+          `decode ${insn.row.name}: its bytes say ${value}, the decoder ` +
+            `${decoded}; correct where wild_bytes.ts looks`,
         );
       }
     }
-    let hash = made.key;
-    for (const byte of made.head) hash = Math.imul(hash ^ byte, FNV_PRIME);
-    this.table[placeOf(hash)] = made;
-    const [first, second] = made.head;
-    const bit = 1 << made.head.length;
-    if (second !== undefined) this.heads[first << 8 | second] |= bit;
-    else for (let i = 0; i < 256; i++) this.heads[first << 8 | i] |= bit;
+    this.enter(made, data, mode);
     return made;
   }
-}
 
-/** What an entry holds of an instruction. */
-function describe(insn: Insn, bytes: Uint8Array, key: number): Decoded {
-  const { row, operands, memory } = insn;
-  let start = bytes.length, wild = 0, targetSize = 64;
-  if (operands[0]?.kind === OperandKind.NearBranch) {
-    targetSize = operands[0].size;
-    start = beforeTarget(bytes, insn.codeSize);
-    wild = bytes.length - start;
-  } else if (memory?.base === RIP_RELATIVE) {
-    targetSize = insn.addressSize;
-    start = beforeDisplacement(bytes);
-    wild = 4;
+  private enter(made: Decoded, data: Uint8Array, mode: Mode): void {
+    const { insn: { length }, wild: { start, count } } = made;
+    const number = this.list.push(made);
+    if (number * 4 > this.index.length) this.grow();
+    const e = (number - 1) * ENTRY;
+    const tag = tagOf(mode, start);
+    const { entries, end } = this;
+    for (let i = 0; i < 16; i++) end.setUint8(i, i < length ? data[i] : 0);
+    for (let i = 0; i < 4; i++) {
+      const wild = FIRST[(start + count) * 4 + i] & ~FIRST[start * 4 + i];
+      entries[e + BYTES + i] = end.getInt32(i * 4, true);
+      entries[e + MASKS + i] = FIRST[length * 4 + i] & ~wild;
+    }
+    const m = start * 4;
+    entries[e + TAG] = tag;
+    entries[e] = hashOf(
+      entries[e + BYTES] & FIRST[m],
+      entries[e + BYTES + 1] & FIRST[m + 1],
+      entries[e + BYTES + 2] & FIRST[m + 2],
+      entries[e + BYTES + 3] & FIRST[m + 3],
+      tag,
+    );
+    this.place(number);
+    const bit = 1 << start;
+    if (start > 1) this.heads[data[0] | data[1] << 8] |= bit;
+    else {
+      for (let i = 0; i < 256; i++) this.heads[data[0] | i << 8] |= bit;
+    }
   }
-  return {
-    ...{ insn, key, wild, targetSize, own: row.emit === undefined },
-    head: bytes.subarray(0, start),
-    tail: bytes.subarray(start + wild),
-    ...{ far: undefined, near: undefined, words: undefined },
-  };
-}
 
-/** Where the opcode begins. */
-function opcodeAt(bytes: Uint8Array, codeSize: number): number {
-  let at = 0;
-  while (isPrefix(bytes[at], codeSize === 64)) at++;
-  return at;
-}
-
-/** Bytes before a RIP-relative displacement: it follows ModR/M (SDM 2A §2.2.1.6, §2.3.5). */
-function beforeDisplacement(bytes: Uint8Array): number {
-  const at = opcodeAt(bytes, 64);
-  if (bytes[at] === VEX2) return at + 4;
-  if (bytes[at] === VEX3) return at + 5;
-  if (bytes[at] !== 0x0f) return at + 2;
-  const third = bytes[at + 1] === 0x38 || bytes[at + 1] === 0x3a;
-  return at + (third ? 4 : 3);
-}
-
-/** Bytes before a near branch's displacement, which ends it (SDM 2 appendix A). */
-function beforeTarget(bytes: Uint8Array, codeSize: number): number {
-  const at = opcodeAt(bytes, codeSize);
-  const two = bytes[at] === 0x0f || bytes[at] === 0xc7;
-  return at + (two ? 2 : 1);
-}
-
-function targetOf(
-  { wild, targetSize, insn }: Decoded,
-  ram: Uint8Array,
-  at: number,
-  rip: bigint,
-  further: number,
-): bigint {
-  let relative = ram[at] << 24 >> 24;
-  if (wild > 1) relative = ram[at + 1] << 24 >> 16 | ram[at];
-  if (wild > 2) {
-    relative = ram[at] | ram[at + 1] << 8 | ram[at + 2] << 16 |
-      ram[at + 3] << 24;
+  private place(number: number): void {
+    const { index } = this;
+    const last = index.length - 1;
+    let i = this.entries[(number - 1) * ENTRY] & last;
+    while (index[i] !== 0) i = i + 1 & last;
+    index[i] = number;
   }
-  return BigInt.asUintN(
-    targetSize,
-    rip + BigInt(further + insn.length + relative),
-  );
-}
 
-function placeOf(hash: number): number {
-  return (hash ^ hash >>> 15) & (ENTRIES - 1);
-}
-
-function same(bytes: Uint8Array, ram: Uint8Array, at: number): boolean {
-  for (let i = 0; i < bytes.length; i++) {
-    if (bytes[i] !== ram[at + i]) return false;
+  private grow(): void {
+    const { entries, words, list } = this;
+    this.entries = new Int32Array(entries.length * 2);
+    this.entries.set(entries);
+    this.words = new Uint32Array(words.length * 2);
+    this.words.set(words);
+    this.index = new Int32Array(this.index.length * 2);
+    for (let number = 1; number < list.length; number++) this.place(number);
   }
-  return true;
+
+  private forget(): void {
+    this.list.length = 0;
+    this.index.fill(0);
+    this.heads.fill(0);
+  }
+
+  /** Puts the number of the wild bytes at `at` into `low` and `high`. */
+  private read(
+    { kind, count, size }: WildBytes,
+    bytes: Uint8Array,
+    at: number,
+    nextLow: number,
+    ripHigh: number,
+  ): void {
+    let value = bytes[at] << 24 >> 24;
+    if (count > 1) value = bytes[at + 1] << 24 >> 16 | bytes[at];
+    if (count > 2) {
+      value = bytes[at] | bytes[at + 1] << 8 | bytes[at + 2] << 16 |
+        bytes[at + 3] << 24;
+    }
+    let high = 0;
+    if (kind <= Wild.Relative) {
+      value += nextLow;
+      high = ripHigh;
+    }
+    this.low = (size === 16 ? value & 0xffff : value) >>> 0;
+    this.high = size === 64 ? (high + Math.floor(value / 2 ** 32)) >>> 0 : 0;
+  }
+}
+
+function hashOf(
+  a: number,
+  b: number,
+  c: number,
+  d: number,
+  tag: number,
+): number {
+  const hash = Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca77) ^
+    Math.imul(c, 0xc2b2ae3d) ^ Math.imul(d, 0x27d4eb2f) ^
+    Math.imul(tag, 0x165667b1);
+  return hash ^ hash >>> 15;
 }

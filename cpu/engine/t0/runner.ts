@@ -369,6 +369,11 @@ export class Runner {
     }
     const frame = links.physicalPage(page);
     if (frame < 0) return 0;
+    // A grant given again has the number it had.
+    if (
+      i32[entry + 3] === links.numberAt(place) &&
+      this.u64[entry >>> 1] === rip
+    ) return i32[entry + 2];
     const offset = (mode.codeSize === 64 ? low : Number(linear)) & 0xfff;
     let block = blocks.find(frame, offset, rip, mode);
     if (block === undefined) {
