@@ -78,16 +78,23 @@ export class Code {
       ? hot.filter((form) => form.plain === undefined)
       : hot;
     const names = inline.map((form) => `${form.id}:${form.key}`).join();
-    const { exports } = this.instantiate(`main ${names}`, () => {
+    const { exports: { single, fallback } } = this.instantiate("single", () => {
       const { module, functions } = this.module();
-      const main = module.function(this.main(module, functions, inline), []);
-      module.exportFunction("run", main);
-      const cold = module.function(this.cold(functions), [I32]);
-      module.exportFunction("cold", cold);
+      const fallback = module.function(this.fallbackForm(functions), [I32]);
+      module.exportFunction("fallback", fallback);
+      module.exportFunction("single", module.function(dispatch(module), [I32]));
       return module;
     });
+    const { exports } = this.instantiate(`main ${names}`, () => {
+      const module = new WasmModule();
+      const single = module.importFunction("t0", "single", ...FORM_TYPE);
+      const { functions } = this.module(module);
+      const main = this.main(functions, inline, single);
+      module.exportFunction("run", module.function(main, []));
+      return module;
+    }, { single });
     this.run = exports.run as (record: number) => void;
-    this.fallback = exports.cold as () => void;
+    this.fallback = fallback as () => void;
     for (const form of inline) this.compiled.add(form.id);
   }
 
@@ -119,8 +126,10 @@ export class Code {
     this.table.set(form.id, exports.form as () => void);
   }
 
-  private module(): { module: WasmModule; functions: Functions } {
-    const module = new WasmModule();
+  /** What every module begins with. */
+  private module(
+    module = new WasmModule(),
+  ): { module: WasmModule; functions: Functions } {
     const load = module.importFunction("t0", "load", [I32, I32], [I32]);
     const store = module.importFunction("t0", "store", [I32, I32], [I32]);
     // With the constant part declared, constant addresses need no bounds check.
@@ -135,6 +144,7 @@ export class Code {
   private instantiate(
     name: string,
     make: () => WasmModule,
+    more: WebAssembly.ModuleImports = {},
   ): WebAssembly.Instance {
     this.modules++;
     const { memory, table, slow } = this;
@@ -143,6 +153,7 @@ export class Code {
       table,
       load: (record: number, info: number) => slow.load(record, info),
       store: (record: number, info: number) => slow.store(record, info),
+      ...more,
     };
     const key = `${this.key} ${name}`;
     let compiled = COMPILED.get(key);
@@ -176,7 +187,7 @@ export class Code {
   }
 
   /** Stands in the table for every form without code. */
-  private cold(functions: Functions): FunctionBody {
+  private fallbackForm(functions: Functions): FunctionBody {
     const body = new FunctionBody([I32]);
     const flow: Flow = {
       advance: () => {},
@@ -190,10 +201,11 @@ export class Code {
     return body;
   }
 
+  /** @param single index of the function that executes a form of the table */
   private main(
-    module: WasmModule,
     functions: Functions,
     hot: readonly Form[],
+    single: number,
   ): FunctionBody {
     const body = new FunctionBody([I32]);
     const record = 0;
@@ -256,9 +268,6 @@ export class Code {
         write: () => generator.form(form),
       })),
     ];
-    const type = module.type(...FORM_TYPE);
-    const pushForm = (): void =>
-      void body.op(Op.i32_wrap_i64).i32(0xffff).op(Op.i32_and);
     body.loop(VOID);
     next = body.level();
     body.block();
@@ -270,7 +279,7 @@ export class Code {
     for (let id = 0; id < size; id++) depths.push(cases.length);
     cases.forEach((c, i) => depths[c.id] = i);
     body.get(record).mem(Mem.i64_load, 0).tee(head);
-    pushForm();
+    body.op(Op.i32_wrap_i64).i32(0xffff).op(Op.i32_and);
     body.brTable(depths, cases.length);
     for (const c of cases) {
       body.end();
@@ -278,9 +287,7 @@ export class Code {
       body.op(Op.unreachable);
     }
     body.end();
-    body.get(record).get(head);
-    pushForm();
-    body.callIndirect(type).tee(record).brIf(body.level() - next);
+    body.get(record).call(single).tee(record).brIf(body.level() - next);
     leave();
     body.end();
     enterBlock(body, this.target, record, left, leave);
@@ -288,6 +295,19 @@ export class Code {
     body.end();
     return body;
   }
+}
+
+/**
+ * (record) → next record, by the table's function of its form. In an instance of
+ * its own, because V8 takes the first few targets of an indirect call for the
+ * only ones, and compiles the function around it anew when another comes: half
+ * a second and more for the main one.
+ */
+function dispatch(module: WasmModule): FunctionBody {
+  const body = new FunctionBody([I32]);
+  body.get(0).get(0).mem(Mem.i32_load16_u, 0);
+  body.callIndirect(module.type(...FORM_TYPE));
+  return body;
 }
 
 /** Temporaries that a form's quiet code takes. */
