@@ -36,7 +36,9 @@ const CROSSING_UNITS = 1 + 2 + 2;
 /** See the file header. */
 export class Blocks extends BlockStore {
   private readonly bytes = new Uint8Array(2 * MAX_LENGTH);
-  /** What the instructions of a block mean to the flags. */
+  /** Instructions of the block that is built. */
+  private readonly insns: Insn[] = new Array(BLOCK_LIMIT);
+  /** What they mean to the flags. */
   private readonly plain: FlagUse[] = [];
   /** Of the block whose records are written. */
   private ripLow = 0;
@@ -73,7 +75,8 @@ export class Blocks extends BlockStore {
     const start = Number(linearOf(mode, rip) & 0xfffn);
     const base = page * PAGE_SIZE;
     const record = this.free;
-    const insns: Insn[] = [];
+    const { insns } = this;
+    let count = 0;
     let at = record, offset = start, length = 0;
     let ended = false, linked = 0;
     let before: Form | undefined;
@@ -93,7 +96,7 @@ export class Blocks extends BlockStore {
       const insn = known.own
         ? known.insn.at(this.ripAfter(offset - start), decoded.value)
         : known.insn;
-      insns.push(insn);
+      insns[count++] = insn;
       this.head(at, offset - start, length);
       const calls = insn.row.call !== undefined && !this.quick(insn.row);
       if (calls || (branch && !this.reachable())) {
@@ -125,9 +128,9 @@ export class Blocks extends BlockStore {
       }
       offset += insn.length;
     }
-    const crosses = insns.length === 0 && offset > PAGE_SIZE - MAX_LENGTH &&
+    const crosses = count === 0 && offset > PAGE_SIZE - MAX_LENGTH &&
       mode.codeSize === 64;
-    if (insns.length === 0) {
+    if (count === 0) {
       // It is left for the reference; `cross` may make code of what crosses.
       this.head(at, 0, length);
       u16[at >>> 1] = PSEUDO.reference;
@@ -147,9 +150,9 @@ export class Blocks extends BlockStore {
     }
     const block = new Block(record, rip, page, mode, start, offset, crosses);
     block.length = length;
-    block.insns = insns;
+    block.insns = insns.slice(0, count);
     block.terminator = linked;
-    this.keep(at, block, Math.max(insns.length + (ended ? 0 : 1), 1));
+    this.keep(at, block, Math.max(count + (ended ? 0 : 1), 1));
     return block;
   }
 

@@ -172,7 +172,7 @@ export class Forms {
   use(form: Form): FlagUse {
     let use = this.uses[form.id];
     if (use === undefined) {
-      use = flagUse(emitForm(form).statements);
+      use = accesses(form) ? EXITS : flagUse(emitForm(form).statements);
       this.uses[form.id] = use;
     }
     return use;
@@ -195,6 +195,14 @@ export class Forms {
 }
 
 const DEAD = "!";
+/** A memory operand that is not accessed. */
+const ADDRESS_ONLY: ReadonlySet<string> = new Set(["LEA", "NOP"]);
+const EXITS: FlagUse = { writes: 0, reads: 0, dataReads: 0, exits: true };
+
+/** Whether a form has a memory operand that may fault, as can be told at sight. */
+function accesses({ sample: { memory, row } }: Form): boolean {
+  return memory !== undefined && !ADDRESS_ONLY.has(row.name);
+}
 
 /** Runs the form's semantics. */
 export function emitForm({ sample, second, dead }: Form): FormEmitter {
