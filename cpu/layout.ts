@@ -24,6 +24,8 @@ export const MACHINE = {
   started: 0x18,
   /** u64: step at which the turn ends; 0 while there is only one vCPU. */
   turnEnd: 0x20,
+  /** u64: linear address of the turn's last PAUSE, plus 1; 0 if it had none. */
+  turnPause: 0x28,
 } as const;
 
 /** A segment register, relative to its slot. */

@@ -1,6 +1,7 @@
 // Everything that stops with NotModelled is named in docs/DEVIATIONS.md.
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { QUIRKS } from "../cpu/arch/quirks.ts";
 import { isTest, readFiles } from "./files.ts";
 
 /** Text of the first argument of each NotModelled, up to its first placeholder. */
@@ -19,6 +20,15 @@ describe("docs/DEVIATIONS.md", () => {
       ),
       ["a b", "c"],
     );
+  });
+
+  it("names every quirk of the CPU models", () => {
+    const text = Deno.readTextFileSync(
+      new URL("../docs/DEVIATIONS.md", import.meta.url),
+    );
+    for (const quirk of Object.keys(QUIRKS)) {
+      assert(text.includes(`\n- \`${quirk}\` (`), `add "${quirk}"`);
+    }
   });
 
   it("names everything that is not modelled", () => {

@@ -8,6 +8,7 @@
 import { ConfigError } from "../../core/errors.ts";
 import { nearest } from "../../core/nearest.ts";
 import { type Feature, FEATURES } from "./cpuid.ts";
+import { type Quirk, QUIRKS } from "./quirks.ts";
 
 /** CPU vendors, as CPUID leaf 0 spells them. */
 export type Vendor = "GenuineIntel" | "AuthenticAMD";
@@ -78,6 +79,8 @@ export interface CpuModel {
   readonly hidden: ReadonlySet<Feature>;
   /** Optional VMX capabilities. */
   readonly vmx: ReadonlySet<VmxFeature>;
+  /** Departures from the manual (quirks.ts). */
+  readonly quirks: ReadonlySet<Quirk>;
   /** VMCS revision identifier, bits 30:0 of IA32_VMX_BASIC. */
   readonly vmcsRevision: number;
   /** Whether the processor has the feature: shown by CPUID, or hidden. */
@@ -332,11 +335,24 @@ function hint(word: string, known: readonly string[]): string {
 
 const isFeature = (s: string): s is Feature => Object.hasOwn(FEATURES, s);
 const isVmx = (s: string): s is VmxFeature => Object.hasOwn(VMX_FEATURES, s);
+const isQuirk = (s: string): s is Quirk => Object.hasOwn(QUIRKS, s);
 
 interface Draft extends Omit<ModelData, "features" | "hidden" | "vmx"> {
   features: Set<Feature>;
   hidden: Set<Feature>;
   vmx: Set<VmxFeature>;
+  quirks: Set<Quirk>;
+}
+
+/** Refuses a flag that needs a feature which is off. */
+function checkNeeds(draft: Draft, spec: string, name: Feature | Quirk): void {
+  const needs = isQuirk(name) ? [QUIRKS[name].needs] : NEEDS[name] ?? [];
+  const off = needs.find((feature) => !draft.features.has(feature));
+  if (off === undefined) return;
+  throw new ConfigError(
+    `read CPU model "${spec}": flag "${name}" needs "${off}", which is off; ` +
+      `add "+${off}" before it`,
+  );
 }
 
 function applyFlag(
@@ -352,8 +368,13 @@ function applyFlag(
     else draft.vmx.delete(name);
     return;
   }
+  if (isQuirk(name)) {
+    if (on) checkNeeds(draft, spec, name);
+    draft.quirks[on ? "add" : "delete"](name);
+    return;
+  }
   if (!isFeature(name)) {
-    const known = [...Object.keys(FEATURES), ...Object.keys(VMX_FEATURES)];
+    const known = [FEATURES, VMX_FEATURES, QUIRKS].flatMap(Object.keys);
     throw new ConfigError(
       `read CPU model "${spec}": no CPU flag is called "${flag}"` +
         hint(name, known),
@@ -365,6 +386,9 @@ function applyFlag(
     for (const [dependent, needs] of Object.entries(NEEDS)) {
       if (needs?.includes(name)) draft.features.delete(dependent as Feature);
     }
+    for (const q of draft.quirks) {
+      if (QUIRKS[q].needs === name) draft.quirks.delete(q);
+    }
     return;
   }
   if (!MODELLED_FEATURES.has(name)) {
@@ -373,14 +397,7 @@ function applyFlag(
         `leave out "+${flag}" (docs/DEVIATIONS.md lists what is missing)`,
     );
   }
-  for (const needed of NEEDS[name] ?? []) {
-    if (!draft.features.has(needed)) {
-      throw new ConfigError(
-        `read CPU model "${spec}": flag "${name}" needs "${needed}", which ` +
-          `is off; add "+${needed}" before it`,
-      );
-    }
-  }
+  checkNeeds(draft, spec, name);
   draft.features.add(name);
 }
 
@@ -447,6 +464,7 @@ export function parseModel(spec: string): CpuModel {
     features: new Set(data.features),
     hidden: new Set(data.hidden),
     vmx: new Set(data.vmx),
+    quirks: new Set(),
   };
   for (const word of rest) {
     if (word.startsWith("+")) applyFlag(draft, spec, true, word.slice(1));

@@ -9,6 +9,7 @@ import {
   parseModel,
   VMX_FEATURES,
 } from "./models.ts";
+import { QUIRKS } from "./quirks.ts";
 
 const STATE: CpuidState = {
   cpuIndex: 0,
@@ -130,6 +131,30 @@ Deno.test("flags and settings", () => {
   assertEquals(parseModel("skylake-server,-vmx").vmx.size, 0);
 });
 
+Deno.test("quirks are there when asked for, and nothing else changes", () => {
+  for (const name of Object.keys(CPU_MODELS)) {
+    assertEquals(parseModel(name).quirks.size, 0, name);
+  }
+  for (const [quirk, { needs }] of Object.entries(QUIRKS)) {
+    const plain = parseModel("max-amd");
+    const quirky = parseModel(`max-amd,+${quirk}`);
+    assertEquals([...quirky.quirks], [quirk]);
+    assertEquals(quirky.features, plain.features);
+    const off = [`+${quirk},-${quirk}`, `+${quirk},-${needs}`, `${quirk}=off`];
+    for (const words of off) {
+      assertEquals(parseModel(`max-amd,${words}`).quirks.size, 0, words);
+    }
+    for (const lacking of [`max-amd,-${needs}`, "qemu64", "max-intel"]) {
+      assertThrows(
+        () => parseModel(`${lacking},+${quirk}`),
+        ConfigError,
+        `flag "${quirk}" needs "${needs}"`,
+      );
+    }
+    assert(!(quirk in FEATURES) && !(quirk in VMX_FEATURES));
+  }
+});
+
 Deno.test("errors name the word and the nearest spelling", () => {
   const fails = (spec: string, ...parts: string[]): void => {
     const e = assertThrows(() => parseModel(spec), ConfigError);
@@ -139,6 +164,7 @@ Deno.test("errors name the word and the nearest spelling", () => {
   };
   fails("skylake-servr", "skylake-server");
   fails("skylake-server,+smepp", '"smepp"', '"smep"');
+  fails("max-amd,+kvm-gif-breakpoint", '"kvm-gif-breakpoints"');
   fails("skylake-server,pcid", '"+pcid"');
   fails("skylake-server,+avx2", '"avx2"', "not modelled");
   fails("skylake-server,-xsave,+xsaveopt", '"xsave"');

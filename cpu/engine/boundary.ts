@@ -18,7 +18,7 @@ import {
   VCPU,
 } from "../layout.ts";
 import { Control, type DeliveredEvent } from "../port.ts";
-import { in64 } from "../semantics/system/common.ts";
+import { codeAddress } from "../semantics/system/common.ts";
 import { deliverEvent } from "../semantics/system/delivery.ts";
 import { eventOf, EventType } from "../semantics/system/events.ts";
 
@@ -41,7 +41,6 @@ export const PENDING_BS = 1 << 14;
 const DR6_BITS = 0xc00f;
 const DR6_MATCHES = 0xf;
 const SHADOW = Interruptibility.BySti | Interruptibility.ByMovSs;
-const MASK32 = 0xffff_ffffn;
 const DR7 = VCPU.dr + 7 * 8;
 
 function event(vector: number, type: number): DeliveredEvent {
@@ -67,7 +66,7 @@ export function deliverPending(cpu: CpuContext, length: number): void {
 function instructionBreakpoints(cpu: CpuContext): number {
   const { v } = cpu;
   const dr7 = v.word(DR7);
-  const linear = in64(v) ? v.rip : (v.segBase(Seg.CS) + v.rip) & MASK32;
+  const linear = codeAddress(v, v.rip);
   let met = 0;
   for (let i = 0; i < 4; i++) {
     if (((dr7 >>> (i * 2)) & 3) === 0) continue;
@@ -190,6 +189,8 @@ export function boundary(cpu: CpuContext): BoundaryCode {
   }
   const guest = v.guestMode !== GuestMode.None && virtualization !== undefined;
   const held = virtualization?.eventsHeld?.(cpu) === true;
+  // APM 2 §15.17: GIF = 0 discards breakpoint matches, single-step traps go on.
+  const discards = held && !cpu.model.quirks.has("kvm-gif-breakpoints");
   const windows = guest && !held && (request & WINDOWS) !== 0;
   if (windows && virtualization.boundary(cpu, 0)) return Boundary.Again;
 
@@ -201,8 +202,8 @@ export function boundary(cpu: CpuContext): BoundaryCode {
 
   const shadow = v.interruptibility;
   if (v.pendingDebug !== 0 && !(shadow & Interruptibility.ByMovSs)) {
-    // APM 2 §15.17: GIF = 0 discards breakpoint matches, single-step traps go on.
-    const bits = v.pendingDebug & (held ? DR6_BITS & ~DR6_MATCHES : DR6_BITS);
+    const told = discards ? DR6_BITS & ~DR6_MATCHES : DR6_BITS;
+    const bits = v.pendingDebug & told;
     v.pendingDebug = 0;
     if (bits !== 0) {
       v.raise(Vector.DB, -1, BigInt(bits));
@@ -244,7 +245,7 @@ export function boundary(cpu: CpuContext): BoundaryCode {
   }
   if (v.activity === ActivityState.Hlt) return Boundary.Idle;
   if (
-    (v.word(DR7) & 0xff) !== 0 && !held && !(v.rflags & Rflags.RF) &&
+    (v.word(DR7) & 0xff) !== 0 && !discards && !(v.rflags & Rflags.RF) &&
     // MOV SS holds instruction breakpoints on Intel's processors only.
     (!(shadow & Interruptibility.ByMovSs) ||
       cpu.model.vendor === "AuthenticAMD")

@@ -373,6 +373,7 @@ export class MachineLoop implements CallRows {
     }
     if (outcome === Outcome.Halt) halt(cpu);
     else if (outcome === Outcome.Yield) this.turns.giveUp(v.step);
+    else if (outcome === Outcome.Spin) this.turns.pause(cpu, rip);
     if (row.intercept === Intercept.Iret) cpu.exceptionFilter?.returned(cpu);
   }
 

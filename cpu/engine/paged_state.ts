@@ -97,7 +97,7 @@ export class LayoutState implements PagedState {
     if (at < PAGE_SIZE) {
       for (const [name, place] of Object.entries(MACHINE)) {
         const wide = place === MACHINE.step || place === MACHINE.idle ||
-          place === MACHINE.turnEnd;
+          place === MACHINE.turnEnd || place === MACHINE.turnPause;
         const bytes = wide ? 8 : 4;
         if (at >= place && at < place + bytes) return `machine.${name}`;
       }

@@ -1,13 +1,15 @@
 /**
  * Whose turn it is (design §6): vCPUs run one after another, each for a fixed
- * number of steps of the machine. A turn ends early when its vCPU halts or waits
- * in PAUSE or MWAIT. Turn and end lie in the machine page, so
- * they are digested, restored and the same on every engine, and they change
- * only where state alone says so. A machine with one vCPU has no turns and its
- * machine page says nothing of them.
+ * number of steps of the machine. A turn ends early when its vCPU halts, waits in
+ * MWAIT, or spins: comes from one PAUSE to the same one. A PAUSE on the way to
+ * something else does not end it. Turn, end and last PAUSE lie in the machine
+ * page, so they are digested, restored and the same on every engine, and they
+ * change only where state alone says so. A machine with one vCPU has no turns
+ * and its machine page says nothing of them.
  */
 import type { CpuContext } from "../context.ts";
 import { type Layout, MACHINE } from "../layout.ts";
+import { codeAddress } from "../semantics/system/common.ts";
 import { asleep } from "./boundary.ts";
 
 /** Steps of a turn where the machine's configuration says nothing else. */
@@ -18,6 +20,7 @@ export class Turns {
   /** More than one vCPU. */
   readonly several: boolean;
   private readonly u32: Uint32Array;
+  private readonly u64: BigUint64Array;
   private readonly at: number;
 
   /** @param steps of a turn */
@@ -29,6 +32,7 @@ export class Turns {
   ) {
     this.several = cpus.length > 1;
     this.u32 = new Uint32Array(memory.buffer);
+    this.u64 = new BigUint64Array(memory.buffer);
     this.at = layout.state;
     if (this.several) this.end = steps;
   }
@@ -72,9 +76,26 @@ export class Turns {
   /** The vCPU whose index was set begins its turn. */
   begin(step: number): void {
     this.end = step + this.steps;
+    this.lastPause = 0n;
   }
 
-  /** The vCPU gives up the rest of its turn (PAUSE), or has another if no other wants one. */
+  /** A PAUSE retired on the vCPU that has the turn. @param rip of the PAUSE */
+  pause({ v }: CpuContext, rip: bigint): void {
+    if (!this.several) return;
+    // PAUSE is two bytes long: it never lies at the last address.
+    const place = codeAddress(v, rip) + 1n;
+    if (this.lastPause === place) this.giveUp(v.step);
+    else this.lastPause = place;
+  }
+
+  private get lastPause(): bigint {
+    return this.u64[(this.at + MACHINE.turnPause) >>> 3];
+  }
+  private set lastPause(place: bigint) {
+    this.u64[(this.at + MACHINE.turnPause) >>> 3] = place;
+  }
+
+  /** The vCPU gives up the rest of its turn, or has another if no other wants one. */
   giveUp(step: number): void {
     if (!this.several) return;
     const { cpus, index } = this;

@@ -1,75 +1,15 @@
 /**
- * Several vCPUs: turns, who is skipped, PAUSE, start-up IPI, INIT, events from
- * one vCPU to another, code written by another vCPU; the same on both engines
- * and wherever a run is cut.
+ * Several vCPUs: turns, who is skipped, start-up IPI, INIT, events from one vCPU
+ * to another, code written by another vCPU; the same on both engines and
+ * wherever a run is cut. PAUSE and MWAIT have pause_test.ts.
  */
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Ipi, ipi, IPI_PORT, ipiWord } from "../../tests/support/ipi.ts";
-import {
-  referenceEngine,
-  setGate,
-  TestMachine,
-  type TestMachineOptions,
-} from "../../tests/support/machine.ts";
-import { t0Engine } from "../../tests/laws/compare_engines.ts";
-import { ActivityChanged, CpuRetired, InterruptDelivered } from "../facts.ts";
+import { Ipi } from "../../tests/support/ipi.ts";
+import { setGate, TestMachine } from "../../tests/support/machine.ts";
+import { ActivityChanged, InterruptDelivered } from "../facts.ts";
 import { ActivityState, EventRequest, Gpr, MACHINE, Seg } from "../layout.ts";
-import type { Vcpu } from "../vcpu.ts";
-import { t0EngineBytes } from "./t0/engine.ts";
-
-const BOTH = [
-  { name: "reference", engine: referenceEngine },
-  { name: "t0", engine: t0Engine(0) },
-];
-
-const send = (kind: number, target: number, vector = 0): string => `
-  mov dx, ${IPI_PORT}
-  mov eax, ${ipiWord(kind, target, vector)}
-  out dx, eax
-`;
-
-function machine(
-  source: string,
-  options: TestMachineOptions = {},
-): TestMachine {
-  return new TestMachine(source, {
-    cpus: 2,
-    turnSteps: 50,
-    engineBytes: t0EngineBytes(options.cpus ?? 2),
-    plugins: [{ plugin: ipi }],
-    ...options,
-  });
-}
-
-/** Gives vCPU `index` the state of vCPU 0 and another RIP. */
-function join(m: TestMachine, index: number, label: string): Vcpu {
-  const { v } = m.hardware.cpus[index];
-  const from = m.v;
-  for (let s = 0; s < 8; s++) v.setSegment(s, from.segment(s));
-  v.setGdtr(from.gdtrBase, from.gdtrLimit);
-  v.setIdtr(from.idtrBase, from.idtrLimit);
-  v.cr0 = from.cr0;
-  v.cr3 = from.cr3;
-  v.cr4 = from.cr4;
-  v.efer = from.efer;
-  v.rip = BigInt(m.at(label));
-  v.setGpr(Gpr.RSP, 0x6800n - BigInt(index * 0x100));
-  v.activity = ActivityState.Active;
-  return v;
-}
-
-/** Runs of one vCPU in the order of retirement: [vCPU, steps]. */
-function turnsOf(m: TestMachine): [number, number][] {
-  const turns: [number, number][] = [];
-  m.kernel.watch(CpuRetired, ({ cpu }) => {
-    const last = turns.at(-1);
-    if (last?.[0] === cpu) last[1]++;
-    else turns.push([cpu, 1]);
-    return undefined;
-  });
-  return turns;
-}
+import { BOTH, join, machine, send, turnsOf } from "./turns_testing.ts";
 
 const SPIN_TWICE = "a: inc rbx\njmp a\nb: inc rcx\njmp b";
 
@@ -187,26 +127,6 @@ for (const { name, engine } of BOTH) {
       assertEquals(turns[2], [0, 156], "alone until it halts");
       // Delivery retires nothing; handler, INC, CLI, HLT.
       assertEquals(turns.slice(3), [[1, 5]]);
-    });
-
-    it("give up their turn with PAUSE", () => {
-      const m = machine(
-        `
-        a: pause
-        cmp byte [0x600], 0
-        je a
-        hlt
-        b: mov ecx, 30
-        l: loop l
-        mov byte [0x600], 1
-        hlt
-        `,
-        { engine },
-      );
-      join(m, 1, "b");
-      const turns = turnsOf(m);
-      assertEquals(m.run(1000).kind, "waiting");
-      assertEquals(turns, [[0, 1], [1, 33], [0, 3]]);
     });
 
     it("take an NMI from another at their own turn", () => {
@@ -381,9 +301,17 @@ describe("turns", () => {
       m.executor.state.describe(0, MACHINE.turnEnd + 7),
       "machine.turnEnd",
     );
+    assertEquals(
+      m.executor.state.describe(0, MACHINE.turnPause + 7),
+      "machine.turnPause",
+    );
     const one = new TestMachine(`pause\n${SPIN_TWICE}`);
     one.run(100);
-    assertEquals([word(one, MACHINE.turn), word(one, MACHINE.turnEnd)], [0, 0]);
+    const { turn, turnEnd, turnPause } = MACHINE;
+    assertEquals(
+      [turn, turnEnd, turnPause].map((at) => word(one, at)),
+      [0, 0, 0],
+    );
   });
 
   it("a blocked INIT waits and a start-up IPI before it is void", () => {

@@ -17,7 +17,8 @@ import type { Feature } from "../arch/cpuid.ts";
  * exception. `Exit`: a VM exit has already replaced the state: nothing to
  * commit. `Stage2`: `cpu.stage2` holds an EPT/NPT fault. `Again`: REP
  * iteration done, RIP stays, counts a step. `Halt`: Done, then idle.
- * `Yield`: Done, then another vCPU has the turn.
+ * `Yield`: Done, then another vCPU has the turn. `Spin`: Done, then as with
+ * `Yield` if this instruction ended so before in this turn.
  * `Completed`: state, RIP and step are already as they must be (L0 completed
  * the instruction, task switch, …).
  */
@@ -30,6 +31,7 @@ export const Outcome = {
   Halt: 5,
   Completed: 6,
   Yield: 7,
+  Spin: 8,
 } as const;
 export type OutcomeCode = typeof Outcome[keyof typeof Outcome];
 
@@ -52,7 +54,7 @@ export interface Row {
    * reference executes `call` always, so law 2 compares the two.
    */
   readonly quick?: QuickFunction;
-  /** Ends the turn where there are several vCPUs; `quick` then serves one only. */
+  /** May end the turn where there are several vCPUs; `quick` then serves one only. */
   readonly yields?: boolean;
   /** Manual reference, e.g. "SDM 2A ADD". */
   readonly manual: string;

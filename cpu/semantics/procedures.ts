@@ -17,7 +17,7 @@ const MASK64 = sizeMask(64);
 
 /** PAUSE once nothing intercepted it: who spins waits for another vCPU. */
 export function pause(): OutcomeCode {
-  return Outcome.Yield;
+  return Outcome.Spin;
 }
 
 /** CLD. */

@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Vector } from "../../cpu/arch/exceptions.ts";
-import { Efer, Rflags } from "../../cpu/arch/flags.ts";
+import { Cr4, Efer, Rflags } from "../../cpu/arch/flags.ts";
 import { EventRequest, Gpr, VCPU } from "../../cpu/layout.ts";
 import { setGate, TestMachine } from "../../tests/support/machine.ts";
 import { IntCtl, InterceptBit as B } from "./controls.ts";
@@ -26,43 +26,80 @@ const intCtl = (bits: number, vector = 0) => (d: VmcbDraft): VmcbDraft =>
 const PRIORITY = 15 << IntCtl.PriorityShift;
 
 describe("GIF", () => {
-  it("holds NMIs until STGI", () => {
-    const m = new TestMachine(
-      "clgi\nmov rbx, 1\nmov rbx, 2\nstgi\nhlt\nhandler: hlt",
-      { model: "max-amd", plugins: [{ plugin: svm }] },
-    );
-    m.v.efer |= Efer.SVME;
-    gate(Vector.NMI, "handler")(m);
-    m.run(1);
-    request(m, EventRequest.Nmi);
-    m.run(100);
-    assertEquals(m.v.gpr(Gpr.RBX), 2n);
-    assertEquals(m.v.rip, BigInt(m.at("handler") + 1));
-    assert(!hasFlag(m.v, SvmFlag.GifClear));
-  });
+  const QUIRK = "max-amd,+kvm-gif-breakpoints";
 
-  it("discards breakpoint matches but not single steps", () => {
-    const source = (gif: string) =>
-      `${gif}\nat: nop\nnop\nhlt\nhandler: mov rbx, [rsp]\nhlt`;
-    for (const [gif, met] of [["stgi", true], ["clgi", false]] as const) {
-      const m = new TestMachine(source(gif), {
-        model: "max-amd",
-        plugins: [{ plugin: svm }],
-      });
+  for (const model of ["max-amd", QUIRK]) {
+    it(`holds NMIs until STGI on ${model}`, () => {
+      const m = new TestMachine(
+        "clgi\nmov rbx, 1\nmov rbx, 2\nstgi\nhlt\nhandler: hlt",
+        { model, plugins: [{ plugin: svm }] },
+      );
       m.v.efer |= Efer.SVME;
+      gate(Vector.NMI, "handler")(m);
+      m.run(1);
+      request(m, EventRequest.Nmi);
+      m.run(100);
+      assertEquals(m.v.gpr(Gpr.RBX), 2n);
+      assertEquals(m.v.rip, BigInt(m.at("handler") + 1));
+      assert(!hasFlag(m.v, SvmFlag.GifClear));
+    });
+  }
+
+  // DR7's R/W field, and where the handler is told to return: a fault's
+  // instruction, or the one after a trap's.
+  const MATCHES = [
+    { what: "instruction", dr0: "at", dr7: 0x402n, back: "at" },
+    { what: "data", dr0: "data", dr7: 0x10402n, back: "next" },
+    { what: "I/O", dr0: "PORT", dr7: 0x20402n, back: "after" },
+  ] as const;
+  const PORT = 0x2ff;
+  const cases = [
+    { gif: "stgi", model: "max-amd", met: true },
+    { gif: "clgi", model: "max-amd", met: false },
+    { gif: "clgi", model: QUIRK, met: true },
+  ];
+  for (const { gif, model, met } of cases) {
+    const machine = (): TestMachine => {
+      const m = new TestMachine(
+        `${gif}
+        at: mov [data], al
+        next: out dx, al
+        after: hlt
+        handler: mov rbx, [rsp]
+        mov rcx, dr6
+        hlt
+        data: dq 0`,
+        { model, plugins: [{ plugin: svm }] },
+      );
+      m.v.efer |= Efer.SVME;
+      m.v.cr4 |= Cr4.DE;
+      m.v.setGpr(Gpr.RDX, BigInt(PORT));
       gate(Vector.DB, "handler")(m);
-      m.v.setDr(0, BigInt(m.at("at")));
-      m.v.setDr(7, 0x402n);
-      m.run(50);
-      assertEquals(m.v.gpr(Gpr.RBX) === BigInt(m.at("at")), met, gif);
-      m.v.setDr(7, 0x400n);
-      m.v.rip = BigInt(m.at("at"));
-      m.v.activity = 0;
+      return m;
+    };
+    const does = met ? "takes" : "discards";
+    for (const { what, dr0, dr7, back } of MATCHES) {
+      it(`${does} ${what} breakpoints after ${gif} on ${model}`, () => {
+        const m = machine();
+        m.v.setDr(0, BigInt(dr0 === "PORT" ? PORT : m.at(dr0)));
+        m.v.setDr(7, dr7);
+        m.run(50);
+        const end = met ? m.at("data") : m.at("handler");
+        assertEquals(m.v.rip, BigInt(end));
+        assertEquals(m.v.gpr(Gpr.RBX), BigInt(met ? m.at(back) : 0));
+        assertEquals(m.v.gpr(Gpr.RCX) & 0xfn, met ? 1n : 0n);
+      });
+    }
+
+    it(`takes single steps after ${gif} on ${model}`, () => {
+      const m = machine();
+      m.run(1);
       m.v.rflags |= Rflags.TF;
       m.run(50);
-      assertEquals(m.v.gpr(Gpr.RBX), BigInt(m.at("at") + 1), gif);
-    }
-  });
+      assertEquals(m.v.gpr(Gpr.RBX), BigInt(m.at("next")));
+      assertEquals(m.v.gpr(Gpr.RCX) & 0xf00fn, 0x4000n);
+    });
+  }
 
   it("is 0 after a #VMEXIT; an intercepted NMI waits for the host's STGI", () => {
     const run = new SvmGuest("jmp guest", {

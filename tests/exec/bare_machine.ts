@@ -300,7 +300,9 @@ export class BareMachine implements Translator {
       }
       if (outcome === Outcome.Done) outcome = insn.row.call(cpu, insn);
       // There is nobody to give the turn to.
-      if (outcome === Outcome.Yield) outcome = Outcome.Done;
+      if (outcome === Outcome.Yield || outcome === Outcome.Spin) {
+        outcome = Outcome.Done;
+      }
     } catch (error) {
       if (!(error instanceof NotModelled)) throw error;
       return { kind: "not-modelled", what: error.what };

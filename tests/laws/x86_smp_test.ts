@@ -27,6 +27,7 @@ import {
   InterruptDelivered,
   MemWrote,
 } from "../../cpu/facts.ts";
+import { MACHINE } from "../../cpu/layout.ts";
 import { platformUses } from "../../host/catalog.ts";
 import { machines } from "../../host/machine.ts";
 import { DecoderService } from "../../plugins/decoder/api.ts";
@@ -269,6 +270,59 @@ Deno.test("several vCPUs, law 4: save, restore elsewhere and run equals run", ()
       );
     }
   });
+});
+
+/** Steps of the recorded run before which a PAUSE of the turn is remembered. */
+function betweenPauses(tape: TapeReader, factory: MachineFactory): number[] {
+  const { kernel } = Timeline.open(tape, factory);
+  const { executor } = kernel;
+  assert(executor instanceof MachineExecutor);
+  const { memory, layout } = executor.hardware;
+  const words = new BigUint64Array(memory.buffer);
+  const at = (layout.state + MACHINE.turnPause) >>> 3;
+  const steps: number[] = [];
+  for (;;) {
+    const { kind, step } = kernel.run({ budgetSteps: 1 });
+    if (kind !== "budget") return steps;
+    if (words[at] !== 0n) steps.push(step);
+  }
+}
+
+Deno.test("several vCPUs, law 4: a seek between two PAUSEs of a turn equals running", () => {
+  let sought = 0;
+  corpus.filter((_, i) => i % 4 === 3).forEach((program, i) => {
+    const random = new RandomStream(BigInt(i), "smp-law-4-pause");
+    const { tape } = recordingOf(program);
+    const engine = QUICK[i % QUICK.length];
+    const between = betweenPauses(tape, engine.factory(program));
+    const straight = Timeline.open(tape, engine.factory(program), {
+      tapeKeyframes: false,
+    });
+    const jumpy = Timeline.open(tape, engine.factory(program));
+    const chosen = Array.from(
+      { length: Math.min(between.length, 6) },
+      () => between[random.below(between.length)],
+    ).sort((a, b) => a - b);
+    // Far enough for the turn to end, one way or the other.
+    const steps = chosen.flatMap((step) => [step, step + 40])
+      .map((step) => Math.min(step, tape.end.step));
+    const digests = steps.map((step) => {
+      straight.seek({ step, ordinal: 0 });
+      return straight.kernel.stateDigest();
+    });
+    for (let n = steps.length - 2; n >= 0; n -= 2) {
+      for (const at of [n, n + 1]) {
+        jumpy.seek({ step: steps[at], ordinal: 0 });
+        assertEquals(
+          jumpy.kernel.stateDigest(),
+          digests[at],
+          `${program.name} at step ${steps[at]}`,
+        );
+      }
+      sought++;
+    }
+  });
+  assert(sought >= 40, `${sought} places`);
 });
 
 Deno.test("several vCPUs, law 6: one file, and one chain on every engine", () => {

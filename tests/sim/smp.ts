@@ -251,7 +251,18 @@ const IDIOMS: readonly ((d: Draw) => string)[] = [
      ${d.label}_l: lea rsi, [rsi + rcx * 2 + 1]
      ror rsi, 3
      loop ${d.label}_l`,
-  () => "pause\npause",
+  // --- PAUSE on the way to something else, and in a loop over two of them
+  (d) =>
+    `pause
+     inc qword [${shared(d)}]
+     pause
+     mov rbx, [${shared(d)}]`,
+  (d) =>
+    `mov ecx, ${1 + d.random.below(6)}
+     ${d.label}_l: pause
+     add rsi, [${shared(d)}]
+     pause
+     loop ${d.label}_l`,
 ];
 
 /** The bootstrap processor's opening: the others are started and waited for. */

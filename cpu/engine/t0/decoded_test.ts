@@ -8,7 +8,7 @@ import { siliconModel } from "../../../tests/silicon/bare_run.ts";
 import { readVectors, vectorFiles } from "../../../tests/silicon/corpus.ts";
 import type { Insn } from "../../isa/insn.ts";
 import { DecodeCache } from "./decoded.ts";
-import { type Mode, Modes } from "./mode.ts";
+import type { Mode } from "./mode.ts";
 import { Wild, wildValue } from "./wild_bytes.ts";
 
 const decoder = createDecoder(siliconModel());

@@ -58,6 +58,11 @@ export function in64(v: Vcpu): boolean {
     (v.segAttributes(Seg.CS) & SegmentRights.Long) !== 0;
 }
 
+/** Linear address of an offset in CS. */
+export function codeAddress(v: Vcpu, rip: bigint): bigint {
+  return in64(v) ? rip : (v.segBase(Seg.CS) + rip) & 0xffff_ffffn;
+}
+
 /** RFLAGS.IOPL. */
 export function iopl(v: Vcpu): number {
   return (v.rflags & Rflags.IOPL) >> 12;

@@ -6,6 +6,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ConfigError } from "../../../mod.ts";
 import { parseModel } from "../../../cpu/arch/models.ts";
+import { KNOWN } from "./known.ts";
 import { machineOf } from "./machine_words.ts";
 import { wanted } from "./main.ts";
 import { type CfgEntry, parseCfg, shellWords } from "./unittests_cfg.ts";
@@ -76,6 +77,17 @@ Deno.test("QEMU's words name a machine of ours", () => {
   assertEquals(machineOf(wide).cpu, "max-intel,phys-bits=52,+vmx");
   const unknown: CfgEntry = { ...plain, params: ["-cpu", "Pentium9"] };
   assertThrows(() => machineOf(unknown), Error, "Pentium9");
+});
+
+Deno.test("quirks that an entry needs are asked for, of a model with SVM", () => {
+  const quirky = Object.entries(KNOWN).filter(([, { quirks }]) => quirks);
+  assertEquals(quirky.map(([name]) => name), ["svm", "svm_no_npt"]);
+  for (const [name, { quirks }] of quirky) {
+    const params = ["-cpu", "max,+svm,-npt"];
+    const { cpu } = machineOf({ ...many, name, params }, quirks);
+    assertEquals(cpu, "max-amd,-rdpru,+svm,-npt,+kvm-gif-breakpoints");
+    assertEquals([...parseModel(cpu).quirks], quirks);
+  }
 });
 
 Deno.test("what is asked for", () => {

@@ -5,6 +5,7 @@
  */
 import { type Feature, FEATURES } from "../../../cpu/arch/cpuid.ts";
 import { MODELLED_FEATURES, VMX_FEATURES } from "../../../cpu/arch/models.ts";
+import type { Quirk } from "../../../cpu/arch/quirks.ts";
 import { NotModelled } from "../../../mod.ts";
 import { MAX_RAM_BYTES } from "../../../cpu/layout.ts";
 import type { CfgEntry } from "./unittests_cfg.ts";
@@ -61,10 +62,14 @@ function check(flag: string): void {
 }
 
 /**
+ * @param quirks of the CPU model, beyond the entry's words
  * @throws Error if QEMU's CPU model has no counterpart
  * @throws NotModelled if a feature is not modelled
  */
-export function machineOf({ params }: CfgEntry): Machine {
+export function machineOf(
+  { params }: CfgEntry,
+  quirks: readonly Quirk[] = [],
+): Machine {
   const [model, ...flags] = (after(params, "-cpu") ?? DEFAULT_MODEL).split(",");
   if (!Object.hasOwn(MODELS, model)) {
     throw new Error(`no model of ours stands for QEMU's ${model}`);
@@ -84,7 +89,7 @@ export function machineOf({ params }: CfgEntry): Machine {
     ? DEFAULT_MEMORY
     : Number(size[1]) * (/g/i.test(size[2]) ? 1024 : 1);
   return {
-    cpu: [base, ...kept].join(","),
+    cpu: [base, ...kept, ...quirks.map((quirk) => `+${quirk}`)].join(","),
     memory: Math.min(asked, MAX_RAM_BYTES / MIB),
   };
 }

@@ -48,6 +48,7 @@ export function wanted(
 
 function line(r: EntryResult): string {
   const counts = `${r.passed} pass ${r.failed} fail ${r.skipped} skip`;
+  const quirks = r.quirks.map((quirk) => `with +${quirk}`);
   return [
     r.name.padEnd(42),
     r.engine.padEnd(10),
@@ -57,7 +58,7 @@ function line(r: EntryResult): string {
     "steps",
     r.seconds.toFixed(1).padStart(6),
     "s ",
-    r.why.split("\n")[0],
+    [...quirks, r.why.split("\n")[0]].filter((s) => s !== "").join("; "),
   ].join(" ").trimEnd();
 }
 
@@ -164,13 +165,14 @@ function runOne(
   engine: string,
   { folder, ...place }: Place,
 ): EntryResult {
+  const known = KNOWN[entry.name] ?? {};
   try {
-    const machine = machineOf(entry);
+    const machine = machineOf(entry, known.quirks);
     const ours = "cpu" in entry ? entry : undefined;
     return runEntry({
       entry,
       machine: { ...machine, cpu: ours?.cpu ?? machine.cpu },
-      known: KNOWN[entry.name] ?? {},
+      known,
       image: Deno.readFileSync(`${folder}/${entry.file}`),
       engine,
       ...place,
@@ -185,6 +187,7 @@ function runOne(
       skipped: 0,
       steps: 0,
       seconds: 0,
+      quirks: known.quirks ?? [],
       why: messageOf(error),
     };
   }

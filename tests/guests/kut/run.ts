@@ -38,6 +38,8 @@ export interface EntryResult {
   readonly skipped: number;
   readonly steps: number;
   readonly seconds: number;
+  /** Quirks of the CPU model it ran on (known.ts). */
+  readonly quirks: readonly string[];
   /** Why it is no pass, for people. */
   readonly why: string;
 }
@@ -175,6 +177,7 @@ export function runEntry(job: Job): EntryResult {
     skipped: count(serial, "SKIP"),
     steps: kernel?.moment.step ?? 0,
     seconds: (performance.now() - started) / 1000,
+    quirks: known.quirks ?? [],
     why,
   };
 }
