@@ -148,7 +148,7 @@ export interface VirtualizationPort {
   initBlocked(cpu: CpuContext): boolean;
   /** Guest mode: INTR is to be offered to `interceptInterrupt` even when RFLAGS.IF = 0. */
   acceptsMaskedInterrupt?(cpu: CpuContext): boolean;
-  /** GIF = 0 (APM 2 §15.17): INTR, NMI and INIT wait, breakpoint matches are discarded. */
+  /** GIF = 0 (APM 2 §15.17): INTR, NMI and INIT wait, breakpoint matches are discarded (quirks.ts: or not). */
   eventsHeld?(cpu: CpuContext): boolean;
   /** Guest mode: whether maskable interrupts of the machine are let in; RFLAGS.IF by default. */
   interruptsOpen?(cpu: CpuContext): boolean;
