@@ -200,7 +200,7 @@ export const Stage2Flags = {
  * and data apart. Index = low bits of the linear page number, so that evictions
  * follow from addresses alone.
  */
-export const ITLB_ENTRIES = 512;
+export const ITLB_ENTRIES = 2048;
 export const DTLB_ENTRIES = 4096;
 export const TLB_ENTRY_SIZE = 32;
 /** One entry. Attribute bits are in plugins/mmu/tlb.ts. */

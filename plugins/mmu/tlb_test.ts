@@ -186,11 +186,11 @@ Deno.test("evictions: direct-mapped by page number, and grants end with them", (
   assertEquals(rig.mmu.cached(rig.cpu, 0x5000n, false), undefined);
   assert(!rig.mmu.grantable(rig.cpu, 5, Access.Read));
   assert(rig.mmu.grantable(rig.cpu, 0x1005, Access.Read));
-  // The code TLB has 512 entries: 2 MiB apart.
-  rig.put(PD + 8, BigInt(PT) | ALL);
+  // The code TLB has 2048 entries: 8 MiB apart.
+  rig.put(PD + 32, BigInt(PT) | ALL);
   rig.translate(0x5000n, Access.Fetch);
   rig.dropped.length = 0;
-  rig.translate(0x20_5000n, Access.Fetch);
+  rig.translate(0x80_5000n, Access.Fetch);
   assertEquals(rig.dropped, [5]);
 });
 
