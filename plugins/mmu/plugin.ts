@@ -17,7 +17,7 @@ import { guestMemoryReader } from "./reader.ts";
 /** Memory management unit: paging, EPT, nested paging, architectural TLB. */
 export const mmu = definePlugin({
   name: "mmu",
-  version: "1.0.0",
+  version: "1.1.0",
   doc:
     "Paging of every mode, extended and nested page tables, the architectural TLB",
   role: "participant",
