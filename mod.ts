@@ -26,6 +26,7 @@ export type {
   WalkRow,
 } from "./host/machines.ts";
 export { Runner, type RunResult, type RunWorld } from "./host/runner.ts";
-export { defineScenario, parseScenario } from "./host/scenario/parse.ts";
+export { defineScenario } from "./host/scenario/define.ts";
+export { parseScenario } from "./host/scenario/parse.ts";
 export type { Scenario } from "./host/scenario/types.ts";
 export { FileSink, FileSource } from "./host/store/file_store.ts";

@@ -15,7 +15,8 @@ export const PAGE_SIZE = 4096;
 
 /**
  * All state outside cells, as 4-KiB pages: first the state pages, then RAM.
- * RAM is zero at load unless the executor marked the page dirty.
+ * RAM is zero at load unless the executor marked the page dirty: what never
+ * was marked is never read.
  */
 export interface PagedState {
   /** State pages and RAM pages together. */
@@ -25,8 +26,8 @@ export interface PagedState {
   /** Live view of page `index`; canonical after `harvestDirty`. */
   page(index: number): Uint8Array;
   /**
-   * Visits each RAM page written since the last harvest, clears the marks and
-   * drops permissions for silent writing. Brings state pages to canonical
+   * Visits each RAM page written since the last harvest (at first: since RAM
+   * was zero), clears the marks and drops permissions for silent writing. Brings state pages to canonical
    * contents first.
    */
   harvestDirty(visit: (pageIndex: number) => void): void;

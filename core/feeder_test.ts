@@ -27,6 +27,7 @@ import {
 } from "../tests/toy/mod.ts";
 import { NotModelled } from "./errors.ts";
 import type { Kernel } from "./kernel.ts";
+import { ZERO_PAGE } from "./keyframe.ts";
 import {
   MachineInterrupted,
   MemoryEdited,
@@ -237,4 +238,12 @@ Deno.test("nothing recorded: the shortest tape", () => {
   checkReplay(tape);
   const kernel = makeToy({ program: SLEEPER });
   drive(kernel, { program: SLEEPER, steps: 0, inputs: [] });
+});
+
+Deno.test("the first keyframe is whole, even that of a machine of zeros", () => {
+  const { tape } = record(new Uint8Array(0), () => {});
+  const [first] = tape.keyframes;
+  assertEquals(tape.keyframeRecord(first)!.pages, []);
+  const { pages } = tape.keyframe(first)!.keyframe;
+  assert(pages.groups.flat().every((page) => page === ZERO_PAGE));
 });

@@ -27,9 +27,9 @@ export class Page {
   }
 }
 
-/** SHA-256 of `bytes`, 32 bytes. */
+/** SHA-256 of `bytes`, 32 bytes. (Digits and back cost less than a Buffer.) */
 export function sha256(bytes: Uint8Array): Uint8Array {
-  return hash("sha256", bytes, "buffer");
+  return Uint8Array.fromHex(hash("sha256", bytes));
 }
 
 /** The page of zeros: tables hold this very object for zero pages. */
@@ -47,6 +47,9 @@ export function isZeroPage(bytes: Uint8Array): boolean {
   return true;
 }
 
+/** Groups of zero pages are this one object, so comparing tables skips them. */
+const ZERO_GROUP: readonly Page[] = new Array(GROUP_PAGES).fill(ZERO_PAGE);
+
 /** An immutable map from page index to page, sharing unchanged groups. */
 export class PageTable {
   private constructor(
@@ -56,11 +59,10 @@ export class PageTable {
 
   /** A table of zero pages. */
   static zero(pageCount: number): PageTable {
-    const groups: Page[][] = [];
+    const groups: (readonly Page[])[] = [];
     for (let at = 0; at < pageCount; at += GROUP_PAGES) {
-      groups.push(
-        new Array(Math.min(GROUP_PAGES, pageCount - at)).fill(ZERO_PAGE),
-      );
+      const rest = pageCount - at;
+      groups.push(rest < GROUP_PAGES ? ZERO_GROUP.slice(0, rest) : ZERO_GROUP);
     }
     return new PageTable(pageCount, groups);
   }

@@ -107,13 +107,16 @@ export class PageStore {
   constructor(state: PagedState) {
     this.#state = state;
     this.#table = PageTable.zero(state.pageCount);
-    this.#unsaved = this.track();
-    this.#unhashed = this.track();
-    for (let i = state.statePages; i < state.pageCount; i++) {
-      this.#unsaved.mark(i);
-      this.#unhashed.mark(i);
-    }
+    // Nobody has harvested yet: what the executor has written since its RAM
+    // was zero is marked (PagedState), so untouched RAM is never read.
+    this.#unsaved = this.#makeSet();
+    this.#unhashed = this.#makeSet();
+    this.harvest();
     this.#hashes = new Uint8Array(32 * state.pageCount);
+    this.#hashes.set(ZERO_PAGE.hash);
+    for (let n = 32; n < this.#hashes.length; n *= 2) {
+      this.#hashes.copyWithin(n, 0, n);
+    }
     const ramPages = state.pageCount - state.statePages;
     const groups = Math.ceil(ramPages / GROUP_PAGES);
     this.#groupHashes = new Uint8Array(32 * groups);
@@ -123,6 +126,10 @@ export class PageStore {
   /** A new set that collects RAM pages written from now on. */
   track(): DirtyPages {
     this.harvest();
+    return this.#makeSet();
+  }
+
+  #makeSet(): DirtyPages {
     const set = new DirtyPages(
       this.#state.pageCount,
       () => this.harvest(),
@@ -211,6 +218,12 @@ export class PageStore {
     this.#setHash(index, isZeroPage(bytes) ? ZERO_PAGE.hash : sha256(bytes));
   }
 
+  /** A RAM page's hash, once for digests and keyframes where both have it. */
+  #rehashRam(index: number): void {
+    if (this.#unsaved.isMarked(index)) this.#rehash(index);
+    else this.#setHash(index, this.#table.page(index).hash);
+  }
+
   /** SHA-256 over the hashes of the state pages. */
   stateDigest(): Uint8Array {
     this.harvest();
@@ -229,7 +242,7 @@ export class PageStore {
   /** SHA-256 over the hashes of groups of 512 RAM pages. */
   ramDigest(): Uint8Array {
     this.harvest();
-    this.#unhashed.marked((index) => this.#rehash(index));
+    this.#unhashed.marked((index) => this.#rehashRam(index));
     this.#unhashed.clear();
     const { statePages, pageCount } = this.#state;
     for (let group = 0; group < this.#staleGroups.length; group++) {

@@ -22,7 +22,7 @@ import { ByteWriter, fromHex, toHex } from "./bytes.ts";
 import type { EventToken } from "./event.ts";
 import type { Json } from "./fields.ts";
 import type { DirtyPages, Kernel } from "./kernel.ts";
-import type { PageTable } from "./keyframe.ts";
+import { PageTable } from "./keyframe.ts";
 import type { At } from "./moment.ts";
 import type { FactSink } from "./sink.ts";
 import { LaneEncoder, SchemaTable } from "./tape/encoder.ts";
@@ -120,8 +120,10 @@ export class Recorder implements FactSink {
   readonly #sinceKeyframe: DirtyPages;
   #digestStep: number;
   #keyframeStep: number;
-  #table: PageTable | undefined;
+  /** Of the last keyframe; zeros before the first. */
+  #table: PageTable;
   readonly #ids: Uint32Array;
+  #keyframes = 0;
   /** Pages in the last whole page table, and amendments since. */
   #fullCount = 0;
   #amended = 0;
@@ -163,7 +165,9 @@ export class Recorder implements FactSink {
     this.#keyframeStep = step;
     this.#sinceDigest = kernel.trackDirty();
     this.#sinceKeyframe = kernel.trackDirty();
-    this.#ids = new Uint32Array(kernel.executor.state.pageCount);
+    const { pageCount } = kernel.executor.state;
+    this.#table = PageTable.zero(pageCount);
+    this.#ids = new Uint32Array(pageCount);
     this.#out.frame(FrameType.manifest, step, 1, encoded);
     this.#out.frame(
       FrameType.engine,
@@ -328,15 +332,11 @@ export class Recorder implements FactSink {
       this.#ids[index] = id;
       changed.push(index);
     };
-    if (this.#table === undefined) {
-      for (let i = 0; i < this.#ids.length; i++) visit(i);
-    } else {
-      keyframe.pages.differences(this.#table, visit);
-    }
+    keyframe.pages.differences(this.#table, visit);
     this.#pages.flush();
     this.#amended += changed.length;
     let pages = changed;
-    const full = this.#table === undefined || this.#amended > this.#fullCount;
+    const full = this.#keyframes++ === 0 || this.#amended > this.#fullCount;
     if (full) {
       pages = [];
       this.#ids.forEach((id, index) => id !== 0 && pages.push(index));

@@ -7,7 +7,7 @@ import { describe, it } from "@std/testing/bdd";
 import { MachineExecutor } from "../cpu/engine/executor.ts";
 import { VCPU } from "../cpu/layout.ts";
 import { machines } from "./machine.ts";
-import { defineScenario } from "./scenario/parse.ts";
+import { defineScenario } from "./scenario/define.ts";
 
 describe("a machine starts", () => {
   it("with FNINIT executed on every vCPU", () => {

@@ -26,6 +26,8 @@ export class PageStore {
   readonly #known = new Map<string, number>();
   #next = 1;
   #held: Page[] = [];
+  /** A frame's payload; what takes it does not keep it. */
+  readonly #raw = new Uint8Array(PAGES_PER_FRAME * (HASH_BYTES + PAGE_SIZE));
 
   constructor(out: FrameOut) {
     this.#out = out;
@@ -54,7 +56,7 @@ export class PageStore {
   flush(): void {
     const held = this.#held;
     if (held.length === 0) return;
-    const raw = new Uint8Array(held.length * (HASH_BYTES + PAGE_SIZE));
+    const raw = this.#raw.subarray(0, held.length * (HASH_BYTES + PAGE_SIZE));
     held.forEach(({ hash, bytes }, i) => {
       raw.set(hash, i * HASH_BYTES);
       raw.set(bytes, held.length * HASH_BYTES + i * PAGE_SIZE);

@@ -48,6 +48,9 @@ export function chainStart(): Uint8Array {
   return sha256(new TextEncoder().encode("vmtape chain 1"));
 }
 
+/** What `chainNext` hashes, in one buffer: pieces would cost more than the copy. */
+const link = new ByteWriter(64);
+
 /** The chain after one frame (a part of at most 256 KiB). */
 export function chainNext(
   head: Uint8Array,
@@ -56,15 +59,14 @@ export function chainNext(
   count: number,
   raw: Uint8Array,
 ): Uint8Array {
-  // One buffer and one call: hashing in pieces costs more than the copy.
-  const all = new ByteWriter(64 + raw.length);
-  all.raw(head);
-  all.u8(type);
-  all.u53(position);
-  all.u32(count);
-  all.u32(raw.length);
-  all.raw(raw);
-  return sha256(all.view());
+  link.reset();
+  link.raw(head);
+  link.u8(type);
+  link.u53(position);
+  link.u32(count);
+  link.u32(raw.length);
+  link.raw(raw);
+  return sha256(link.view());
 }
 
 const WHOLE = { continues: false, continued: false };

@@ -52,6 +52,7 @@ class Bytes {
   }
   s64(n: bigint): void {
     n = BigInt.asIntN(64, n);
+    if (n === BigInt.asIntN(32, n)) return this.s32(Number(n));
     for (;;) {
       const low = Number(n & 0x7fn);
       n >>= 7n;

@@ -6,7 +6,7 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { ConfigError } from "../../core/errors.ts";
 import { encodePath, fileProblem, readFilesOf } from "./files.ts";
-import { defineScenario } from "./parse.ts";
+import { defineScenario } from "./define.ts";
 
 describe("a file that can't be read", () => {
   const { NotFound, IsADirectory, PermissionDenied, NotCapable } = Deno.errors;

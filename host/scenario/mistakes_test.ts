@@ -13,7 +13,8 @@ import {
 } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import fc from "fast-check";
-import { defineScenario, parseScenario, ScenarioError } from "./parse.ts";
+import { defineScenario, ScenarioError } from "./define.ts";
+import { parseScenario } from "./parse.ts";
 
 const issues = (text: string): readonly string[] =>
   assertThrows(() => parseScenario(text, "a.yml"), ScenarioError).issues;

@@ -13,21 +13,11 @@ import {
   LineCounter,
   parseDocument,
 } from "yaml";
-import { ConfigError, messageOf } from "../../core/errors.ts";
+import { messageOf } from "../../core/errors.ts";
+import { ScenarioError, showPath } from "./define.ts";
 import { checkScenario } from "./schema.ts";
 import type { Issue } from "./shape.ts";
 import type { Path, Scenario } from "./types.ts";
-
-/** A scenario that can't be used; the message holds one line per issue. */
-export class ScenarioError extends ConfigError {
-  constructor(
-    /** Each issue as `file:line:column: path: message`. */
-    readonly issues: readonly string[],
-    cause?: unknown,
-  ) {
-    super(issues.join("\n"), cause);
-  }
-}
 
 /** A scenario together with the text it came from. */
 export interface ScenarioFile {
@@ -41,17 +31,6 @@ export interface ScenarioFile {
    * line (a `|` block): its line and column, both from 1.
    */
   blockAt(path: Path): { line: number; column: number } | undefined;
-}
-
-/** `plugins[0].mbec` */
-function showPath(path: Path): string {
-  return path.map((part, i) => {
-    if (typeof part === "number") return `[${part}]`;
-    const word = /^[\w.-]+$/.test(part) && !part.includes(".")
-      ? part
-      : JSON.stringify(part);
-    return i === 0 ? word : `.${word}`;
-  }).join("");
 }
 
 /** Where `path` stands in `text`, as `line:column`; the nearest parent's place if it has none itself. */
@@ -181,19 +160,4 @@ export function parseScenario(text: string, file: string): ScenarioFile {
       ], cause),
     blockAt: (path) => locateBlock(text, path),
   };
-}
-
-/**
- * Completes and checks a scenario given by a program as a plain object of the
- * YAML's shape.
- * @throws {ScenarioError} naming every issue with its path
- */
-export function defineScenario(value: unknown): Scenario {
-  const { scenario, issues } = checkScenario(value);
-  if (scenario !== undefined) return scenario;
-  throw new ScenarioError(
-    issues.map(({ path, message }) =>
-      `scenario${path.length === 0 ? "" : "." + showPath(path)}: ${message}`
-    ),
-  );
 }

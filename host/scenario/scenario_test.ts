@@ -5,7 +5,8 @@
  */
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { defineScenario, parseScenario } from "./parse.ts";
+import { defineScenario } from "./define.ts";
+import { parseScenario } from "./parse.ts";
 import { readInitrd, readSize } from "./schema.ts";
 import { didYouMean } from "./spelling.ts";
 

@@ -59,6 +59,7 @@ interface CodeInfo {
   readonly operandSize: number;
   readonly repeatable: boolean;
   readonly vex: boolean;
+  /** For the message, where the form is not modelled. */
   readonly name: string;
 }
 const INVALID = -1, NOT_MODELLED = -2;
@@ -247,7 +248,10 @@ class IcedDecoder implements InstructionDecoder {
       operandSize: opCode.operandSize,
       repeatable: opCode.canUseRepPrefix,
       vex: opCode.encoding !== EncodingKind.Legacy,
-      name: `${opCode.instructionString} (${opCode.opCodeString})`,
+      // Texts cost more than all the rest.
+      name: row === NOT_MODELLED
+        ? `${opCode.instructionString} (${opCode.opCodeString})`
+        : "",
     };
     opCode.free();
     this.codes[code] = info;

@@ -7,7 +7,7 @@ import type { Kernel } from "../../core/kernel.ts";
 import type { Plugin, PluginUse } from "../../core/plugin.ts";
 import { assemble } from "../../host/asm/mod.ts";
 import { machines } from "../../host/machine.ts";
-import { defineScenario } from "../../host/scenario/parse.ts";
+import { defineScenario } from "../../host/scenario/define.ts";
 import { debugexit } from "../../plugins/debugexit/plugin.ts";
 import { decoder } from "../../plugins/decoder/plugin.ts";
 import { mmu } from "../../plugins/mmu/plugin.ts";

@@ -8,7 +8,7 @@ import type { Kernel } from "../../core/kernel.ts";
 import type { Plugin, PluginUse } from "../../core/plugin.ts";
 import { hvciGuest, ORIGIN } from "../../examples/guests/hvci.ts";
 import { machines } from "../../host/machine.ts";
-import { defineScenario } from "../../host/scenario/parse.ts";
+import { defineScenario } from "../../host/scenario/define.ts";
 import { debugexit } from "../../plugins/debugexit/plugin.ts";
 import { decoder } from "../../plugins/decoder/plugin.ts";
 import { hypervisor } from "../../plugins/hypervisor/plugin.ts";

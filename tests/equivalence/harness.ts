@@ -13,7 +13,7 @@ import {
 } from "../../examples/guests/guest_visible.ts";
 import { type HvciGuest, ORIGIN } from "../../examples/guests/hvci.ts";
 import { machines } from "../../host/machine.ts";
-import { defineScenario } from "../../host/scenario/parse.ts";
+import { defineScenario } from "../../host/scenario/define.ts";
 import { hypervisor } from "../../plugins/hypervisor/plugin.ts";
 import { mbecOracle } from "../../plugins/mbec/oracle.ts";
 import { mbec } from "../../plugins/mbec/plugin.ts";

@@ -7,7 +7,7 @@ import { describe, it } from "@std/testing/bdd";
 import { definePlugin, type PayloadOf } from "../../core/mod.ts";
 import { DATA, hvciGuest, ORIGIN } from "../../examples/guests/hvci.ts";
 import { machines } from "../../host/machine.ts";
-import { defineScenario } from "../../host/scenario/parse.ts";
+import { defineScenario } from "../../host/scenario/define.ts";
 import { L1Exceptions } from "../../plugins/hypervisor/api.ts";
 import { hypervisor } from "../../plugins/hypervisor/plugin.ts";
 import {

@@ -9,7 +9,7 @@ import {
   strictPolicy,
 } from "../../examples/guests/hvci.ts";
 import { machines } from "../../host/machine.ts";
-import { defineScenario } from "../../host/scenario/parse.ts";
+import { defineScenario } from "../../host/scenario/define.ts";
 import { hypervisor } from "../../plugins/hypervisor/plugin.ts";
 import { PolicySlack } from "../../plugins/mbec/api.ts";
 import { hardwareAllows, mbecOracle } from "../../plugins/mbec/oracle.ts";

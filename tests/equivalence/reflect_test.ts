@@ -16,7 +16,7 @@ import {
   strictPolicy,
 } from "../../examples/guests/hvci.ts";
 import { machines } from "../../host/machine.ts";
-import { defineScenario } from "../../host/scenario/parse.ts";
+import { defineScenario } from "../../host/scenario/define.ts";
 import { ExitReason, Vmcs, VmcsField as F } from "../../plugins/vmx/api.ts";
 import { NestedReflected } from "../../plugins/hypervisor/api.ts";
 import { hypervisor } from "../../plugins/hypervisor/plugin.ts";

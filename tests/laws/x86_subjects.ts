@@ -21,7 +21,8 @@ import {
 import { loadPlugin } from "../../host/plugin_loader.ts";
 import { machines } from "../../host/machine.ts";
 import { readFilesOf } from "../../host/scenario/files.ts";
-import { defineScenario, parseScenario } from "../../host/scenario/parse.ts";
+import { defineScenario } from "../../host/scenario/define.ts";
+import { parseScenario } from "../../host/scenario/parse.ts";
 import { makeCorpus, type Program } from "../sim/program.ts";
 import { machineOf, record, type Recording, type Subject } from "../sim/run.ts";
 import { DEFAULT_CADENCE } from "../../core/tape/manifest.ts";

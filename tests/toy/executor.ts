@@ -100,6 +100,7 @@ export class ToyExecutor implements Executor, PagedState {
     this.#dirty = new Uint8Array(ramPages);
     this.#chop = config.chop ?? 0;
     this.#memory.set(config.program, STATE_PAGES * PAGE_SIZE);
+    this.#dirty.fill(1, 0, Math.ceil(config.program.length / PAGE_SIZE));
     port.declare([
       ToyRetired,
       ToyWrote,

@@ -72,7 +72,6 @@ export class FormGenerator extends BulkGenerator {
 
   private begin(statements: readonly Statement[]): void {
     this.forget();
-    this.left.clear();
     this.held.clear();
     this.heldFc.clear();
     this.again = undefined;

@@ -46,6 +46,8 @@ export class T0Engine implements Backend {
   private facts = 0;
   private rows: CallRows | undefined;
   private last: Runner | undefined;
+  /** By code size and bytes. */
+  private readonly examples = new Map<string, Insn | undefined>();
 
   constructor(
     private readonly decoder: InstructionDecoder,
@@ -161,6 +163,7 @@ export class T0Engine implements Backend {
         }
       }
     }
+    this.examples.clear();
     return [...list];
   }
 
@@ -181,11 +184,19 @@ export class T0Engine implements Backend {
       : undefined;
   }
 
+  /** The instruction of hexadecimal bytes; pairs name those of others again. */
   private example(codeSize: 16 | 32 | 64, hex: string): Insn | undefined {
-    const bytes = Uint8Array.from(
-      hex.match(/../g)!,
-      (byte) => parseInt(byte, 16),
-    );
+    const key = `${codeSize}:${hex}`;
+    if (!this.examples.has(key)) {
+      this.examples.set(key, this.decoded(codeSize, Uint8Array.fromHex(hex)));
+    }
+    return this.examples.get(key);
+  }
+
+  private decoded(
+    codeSize: 16 | 32 | 64,
+    bytes: Uint8Array,
+  ): Insn | undefined {
     const insn = this.decoder.decode(
       bytes,
       bytes.length,

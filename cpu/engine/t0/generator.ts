@@ -117,8 +117,7 @@ export class Locals {
 export class Generator {
   protected readonly body: FunctionBody;
   private scopes: Map<Node, number>[] = [new Map()];
-  /** Uses of nodes to come, where each node is computed once: its local is given back after the last. */
-  protected readonly left = new Map<Node, number>();
+  /** Each node is computed once: its local is given back after the last use. */
   protected frugal = false;
 
   constructor(
@@ -135,8 +134,7 @@ export class Generator {
 
   /** Counts references to a node and what it needs. */
   protected mark(node: Node): void {
-    node.uses++;
-    this.left.set(node, node.uses);
+    node.left = ++node.uses;
     if (node.uses > 1) return;
     for (const a of node.args) this.mark(a);
   }
@@ -144,9 +142,7 @@ export class Generator {
   /** One of the counted uses is over. */
   protected consume(node: Node): void {
     if (!this.frugal || node.kind === Kind.Const) return;
-    const left = this.left.get(node)! - 1;
-    this.left.set(node, left);
-    if (left > 0) return;
+    if (--node.left > 0) return;
     for (const scope of this.scopes) {
       const local = scope.get(node);
       if (local === undefined) continue;

@@ -41,6 +41,8 @@ export interface Node {
   readonly bits: number;
   /** References from statements and nodes, counted by the code generator. */
   uses: number;
+  /** Those of them whose code is still to come. */
+  left: number;
 }
 
 const M64 = (1n << 64n) - 1n;
@@ -67,11 +69,17 @@ const INVERSE: ReadonlyMap<number, number> = new Map<number, number>([
 
 const isConst = (n: Node): boolean => n.kind === Kind.Const;
 const signed = (n: bigint): bigint => BigInt.asIntN(64, n);
-const widthOf = (n: bigint): number => n === 0n ? 0 : n.toString(2).length;
+const widthOf = (n: bigint): number =>
+  n <= 0xffff_ffffn
+    ? 32 - Math.clz32(Number(n))
+    : 64 - Math.clz32(Number(n >> 32n));
+/** More than a form has nodes, and than a code, kind and type have values. */
+const IDS = 1 << 16;
 
 /** See the file header. One instance per form. */
 export class NodeOps implements PureOps<Node, Node> {
-  private readonly known = new Map<string, Node>();
+  private readonly known = new Map<number | string, Node>();
+  private readonly constants = new Map<bigint, Node>();
   private count = 0;
 
   protected node(
@@ -82,13 +90,30 @@ export class NodeOps implements PureOps<Node, Node> {
     value: bigint,
     bits: number,
   ): Node {
-    const key = `${kind},${code},${value},${type},${
-      args.map((a) => a.id).join()
-    }`;
+    // Nearly all are told apart by a number, which is found much faster.
+    let key: number | string;
+    if (value === 0n && args.length <= 2) {
+      key = code << 5 | kind << 1 | (type === I64 ? 1 : 0);
+      let place = IDS;
+      for (const { id } of args) {
+        key += (id + 1) * place;
+        place *= IDS;
+      }
+    } else key = `${kind},${code},${value},${type},${args.map((a) => a.id)}`;
     const known = this.known.get(key);
     if (known !== undefined && kind !== Kind.Loaded) return known;
     const id = this.count++;
-    const made = { id, kind, type, code, args, value, bits, uses: 0 };
+    const made: Node = {
+      id,
+      kind,
+      type,
+      code,
+      args,
+      value,
+      bits,
+      uses: 0,
+      left: 0,
+    };
     this.known.set(key, made);
     return made;
   }
@@ -148,7 +173,12 @@ export class NodeOps implements PureOps<Node, Node> {
 
   k(n: bigint | number): Node {
     const value = BigInt.asUintN(64, BigInt(n));
-    return this.node(Kind.Const, I64, 0, [], value, widthOf(value));
+    let known = this.constants.get(value);
+    if (known === undefined) {
+      known = this.node(Kind.Const, I64, 0, [], value, widthOf(value));
+      this.constants.set(value, known);
+    }
+    return known;
   }
   add(a: Node, b: Node): Node {
     if (isConst(a) && isConst(b)) return this.k(a.value + b.value);

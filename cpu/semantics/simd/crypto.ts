@@ -19,7 +19,10 @@ function gf(a: number, b: number): number {
 const SBOX = new Uint8Array(256), INVERSE_SBOX = new Uint8Array(256);
 for (let x = 0; x < 256; x++) {
   let power = 1;
-  for (let i = 0; i < 254; i++) power = gf(power, x);
+  for (let bits = 254, square = x; bits > 0; bits >>= 1) {
+    if (bits & 1) power = gf(power, square);
+    square = gf(square, square);
+  }
   let y = 0x63;
   for (let i = 0; i < 5; i++) y ^= (power << i | power >> 8 - i) & 0xff;
   SBOX[x] = y;

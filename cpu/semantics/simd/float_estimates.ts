@@ -145,12 +145,10 @@ function root(n: number): number {
   return r;
 }
 
-const reciprocals = table(RECIPROCAL, (m) => Math.floor(UNITS * UNITS / m));
-const rootsOdd = table(ROOT_ODD, (m) => root(UNITS * UNITS * UNITS / m));
-const rootsEven = table(
-  ROOT_EVEN,
-  (m) => root(UNITS * UNITS * UNITS / (2 * m)),
-);
+/** Made when a guest first asks: few do, and every start would pay for them. */
+let reciprocals: Uint16Array | undefined;
+let rootsOdd: Uint16Array | undefined;
+let rootsEven: Uint16Array | undefined;
 
 /** Normal number from its exponent field and its units (4096 … 8191). */
 const encoded = (sign: number, field: number, units: number): number =>
@@ -178,6 +176,7 @@ export function reciprocalEstimate(bits: number): number {
   }
   // Where the answer would be denormal it is zero.
   if (field > 252) return (sign << 31) >>> 0;
+  reciprocals ??= table(RECIPROCAL, (m) => Math.floor(UNITS * UNITS / m));
   return encoded(sign, 253 - field, reciprocals[bits >>> 11 & INTERVALS - 1]);
 }
 
@@ -192,7 +191,10 @@ export function rootEstimate(bits: number): number {
     );
   }
   if (sign) return Number(indefinite(F32));
-  const roots = field & 1 ? rootsOdd : rootsEven;
+  const cube = UNITS * UNITS * UNITS;
+  const roots = field & 1
+    ? rootsOdd ??= table(ROOT_ODD, (m) => root(cube / m))
+    : rootsEven ??= table(ROOT_EVEN, (m) => root(cube / (2 * m)));
   return encoded(
     0,
     126 - ((field - 127) >> 1),

@@ -22,11 +22,8 @@ import {
 } from "../../machines.ts";
 import { loadPlugin } from "../../plugin_loader.ts";
 import { Runner, type RunResult } from "../../runner.ts";
-import {
-  defineScenario,
-  parseScenario,
-  type ScenarioFile,
-} from "../../scenario/parse.ts";
+import { defineScenario } from "../../scenario/define.ts";
+import type { ScenarioFile } from "../../scenario/parse.ts";
 import { fileProblem, readFilesOf } from "../../scenario/files.ts";
 import { MAX_PACE, readSeed, readSize } from "../../scenario/schema.ts";
 import {
@@ -167,7 +164,7 @@ interface Source {
 
 async function runRun(args: Arguments, context: Context): Promise<number> {
   const { io, machines } = context;
-  const source = readSource(args, context);
+  const source = await readSource(args, context);
   const { scenario, folder, file } = source;
   const files = readFilesOf(
     scenario,
@@ -389,7 +386,10 @@ function summary(
 }
 
 /** Reads the scenario that the arguments name or spell out. */
-function readSource(args: Arguments, context: Context): Source {
+async function readSource(
+  args: Arguments,
+  context: Context,
+): Promise<Source> {
   const [path] = args.positionals;
   if (path !== undefined && /\.ya?ml$/i.test(path)) {
     for (const name of IMAGE_OPTIONS) {
@@ -406,6 +406,8 @@ function readSource(args: Arguments, context: Context): Source {
     } catch (error) {
       throw new ConfigError(`run ${path}: ${fileProblem(error)}`, error);
     }
+    // Loaded here: images need no YAML parser.
+    const { parseScenario } = await import("../../scenario/parse.ts");
     const file = parseScenario(text, path);
     return {
       scenario: override(file.scenario, args),
