@@ -13,7 +13,7 @@ import { Vector } from "./arch/exceptions.ts";
 import { Cr0, Cr4, Efer, Rflags, SegmentRights } from "./arch/flags.ts";
 import type { CpuContext } from "./context.ts";
 import { Outcome } from "./isa/row.ts";
-import { Seg, VCPU } from "./layout.ts";
+import { PAGE_SIZE, Seg, SEGMENT, SEGMENT_SIZE, VCPU } from "./layout.ts";
 import { Access } from "./port.ts";
 
 const MASK64 = 0xffff_ffff_ffff_ffffn;
@@ -26,12 +26,24 @@ const LAM_U57_MASK = 0x7e00_0000_0000_0000n;
 const LAM_U48_MASK = 0x7fff_0000_0000_0000n;
 /** The highest address bits below them. */
 const BIT_56 = 1n << 56n, BIT_47 = 1n << 47n;
+/** LAM_U57 and LAM_U48 in the high half of CR3. */
+const LAM_CR3_HIGH = 3 << 29;
+/** Pages of 4 GiB; the first pages that are not canonical. */
+const PAGES_4G = 2 ** 20, UPPER_48 = 2 ** 35, UPPER_57 = 2 ** 44;
 
 /** See the file header. */
 export class LinearAccess {
   /** Outcome of the last access: 0, Outcome.Fault or Outcome.Stage2. */
   outcome = 0;
-  private readonly scratch = new DataView(new ArrayBuffer(16));
+  /** Halves of what readAt read. */
+  low = 0;
+  high = 0;
+  /** Linear page and byte in it, after locate. */
+  page = 0;
+  byte = 0;
+  /** One u64, whole and as its halves: splitting so makes no BigInt. */
+  private readonly wide = new BigUint64Array(1);
+  private readonly halves = new Uint32Array(this.wide.buffer);
 
   constructor(private readonly cpu: CpuContext) {}
 
@@ -57,7 +69,7 @@ export class LinearAccess {
    */
   untagged(linear: bigint): bigint {
     const { v } = this.cpu;
-    const control = v.word(VCPU.cr3 + 4) >>> 29 & 3;
+    const control = (v.word(VCPU.cr3 + 4) & LAM_CR3_HIGH) >>> 29;
     const ofSupervisor = v.cr4 & Cr4.LAM_SUP;
     if ((control | ofSupervisor) === 0) return linear;
     let wide: boolean;
@@ -114,6 +126,77 @@ export class LinearAccess {
       return this.refuse(segment);
     }
     return (v.segBase(segment) + offset) & MASK32;
+  }
+
+  /**
+   * As `linear`, by halves of the offset, which is how compiled code hands it
+   * over; the address goes to `page` and `byte`.
+   * @returns false with `outcome` set
+   */
+  locate(
+    segment: number,
+    low: number,
+    high: number,
+    size: number,
+    write: boolean,
+  ): boolean {
+    const { v } = this.cpu;
+    if (!this.long || this.masksPointers) {
+      this.outcome = 0;
+      const offset = this.joined(low, high);
+      const linear = this.linear(segment, offset, size, write);
+      if (linear === undefined) return false;
+      this.split(linear);
+      return true;
+    }
+    if (segment >= Seg.FS) {
+      const base = VCPU.segments + segment * SEGMENT_SIZE + SEGMENT.base;
+      const sum = low + v.word(base);
+      low = sum >>> 0;
+      high = (high + v.word(base + 4) + (sum > low ? 1 : 0)) >>> 0;
+    }
+    const wide = (v.cr4 & Cr4.LA57) !== 0;
+    const page = high * PAGES_4G + (low >>> 12);
+    const byte = low & (PAGE_SIZE - 1);
+    // All bits from the highest address bit up are equal (SDM 1 §3.3.7.1).
+    const sign = high >> (wide ? 24 : 15);
+    const ends = byte + size > PAGE_SIZE &&
+      page + 1 === (wide ? UPPER_57 : UPPER_48);
+    if ((sign !== 0 && sign !== -1) || ends) {
+      this.refuse(segment);
+      return false;
+    }
+    this.page = page;
+    this.byte = byte;
+    return true;
+  }
+
+  /** Linear-address masking may concern data pointers. */
+  private get masksPointers(): boolean {
+    const { v } = this.cpu;
+    return (v.word(VCPU.cr3 + 4) & LAM_CR3_HIGH) !== 0 ||
+      (v.cr4 & Cr4.LAM_SUP) !== 0;
+  }
+
+  private split(linear: bigint): void {
+    const { halves } = this;
+    this.wide[0] = linear;
+    this.page = halves[1] * PAGES_4G + (halves[0] >>> 12);
+    this.byte = halves[0] & (PAGE_SIZE - 1);
+  }
+
+  private joined(low: number, high: number): bigint {
+    this.halves[0] = low;
+    this.halves[1] = high;
+    return this.wide[0];
+  }
+
+  /** Linear address of a byte of a page. */
+  private addressOf(page: number, byte: number): bigint {
+    return this.joined(
+      page % PAGES_4G * PAGE_SIZE + byte,
+      Math.floor(page / PAGES_4G),
+    );
   }
 
   private refuse(segment: number): undefined {
@@ -176,29 +259,9 @@ export class LinearAccess {
 
   /** Linear read of 1, 2, 4 or 8 bytes. */
   read(linear: bigint, size: number, access: number = Access.Read): bigint {
-    this.outcome = 0;
-    const offset = Number(linear & 0xfffn);
-    const page = Number(linear >> 12n);
-    const frame = this.frame(page, offset, access);
-    if (frame < 0) return 0n;
-    let value: bigint;
-    if (offset + size <= 4096) {
-      value = this.cpu.physical.read(frame * 4096 + offset, size);
-    } else {
-      const next = this.frame(this.following(page, access), 0, access);
-      if (next < 0) return 0n;
-      const head = 4096 - offset;
-      for (let i = 0; i < size; i++) {
-        const at = i < head
-          ? frame * 4096 + offset + i
-          : next * 4096 + i - head;
-        this.scratch.setUint8(i, Number(this.cpu.physical.read(at, 1)));
-      }
-      value = this.scratch.getBigUint64(0, true) &
-        ((1n << BigInt(size * 8)) - 1n);
-    }
-    if (!(access & Access.Silent)) this.breakpoints(linear, size, false);
-    return value;
+    this.split(linear);
+    if (this.readAt(this.page, this.byte, size, access) !== 0) return 0n;
+    return size === 8 ? this.joined(this.low, this.high) : BigInt(this.low);
   }
 
   /** Linear write of 1, 2, 4 or 8 bytes. @returns outcome */
@@ -208,44 +271,66 @@ export class LinearAccess {
     value: bigint,
     access: number = Access.Write,
   ): number {
+    this.wide[0] = value;
+    const low = this.halves[0], high = this.halves[1];
+    this.split(linear);
+    return this.writeAt(this.page, this.byte, size, low, high, access);
+  }
+
+  /**
+   * Reads 1, 2, 4 or 8 bytes at a byte of a linear page into `low` and `high`.
+   * @returns outcome
+   */
+  readAt(page: number, byte: number, size: number, access: number): number {
     this.outcome = 0;
-    const offset = Number(linear & 0xfffn);
-    const page = Number(linear >> 12n);
-    const frame = this.frame(page, offset, access | Access.Write);
+    const frame = this.frame(page, byte, access);
     if (frame < 0) return this.outcome;
-    const { physical, facts, index } = this.cpu;
-    const first = frame * 4096 + offset;
-    if (offset + size <= 4096) {
+    const { physical } = this.cpu;
+    const first = frame * PAGE_SIZE + byte;
+    if (byte + size <= PAGE_SIZE) {
+      this.low = physical.load(first, size);
+    } else {
+      const next = this.frame(this.following(page, access), 0, access);
+      if (next < 0) return this.outcome;
+      this.low = physical.loadAcross(first, next * PAGE_SIZE, size);
+    }
+    this.high = physical.high;
+    if (!(access & Access.Silent)) this.breakpoints(page, byte, size, false);
+    return 0;
+  }
+
+  /** As readAt, of a store. @returns outcome */
+  writeAt(
+    page: number,
+    byte: number,
+    size: number,
+    low: number,
+    high: number,
+    access: number,
+  ): number {
+    this.outcome = 0;
+    const frame = this.frame(page, byte, access | Access.Write);
+    if (frame < 0) return this.outcome;
+    const { physical, facts } = this.cpu;
+    const first = frame * PAGE_SIZE + byte;
+    if (byte + size <= PAGE_SIZE) {
       if (facts.observed) {
         const old = physical.isRam(first) ? physical.read(first, size) : 0n;
-        facts.memoryWrote(index, linear, first, size, value, old);
+        this.wrote(page, byte, first, size, this.joined(low, high), old);
       }
-      physical.write(first, size, value);
+      physical.store(first, size, low, high);
     } else {
-      const next = this.frame(
-        this.following(page, access),
-        0,
-        access | Access.Write,
-      );
+      const after = this.following(page, access);
+      const next = this.frame(after, 0, access | Access.Write);
       if (next < 0) return this.outcome;
-      const head = 4096 - offset;
-      const at = (i: number): number =>
-        i < head ? first + i : next * 4096 + i - head;
+      const second = next * PAGE_SIZE;
       if (facts.observed) {
-        this.scratch.setBigUint64(0, 0n, true);
-        for (let i = 0; i < size; i++) {
-          if (physical.isRam(at(i))) {
-            this.scratch.setUint8(i, Number(physical.read(at(i), 1)));
-          }
-        }
-        const old = this.scratch.getBigUint64(0, true);
-        facts.memoryWrote(index, linear, first, size, value, old);
+        const old = physical.ramAcross(first, second, size);
+        this.wrote(page, byte, first, size, this.joined(low, high), old);
       }
-      for (let i = 0; i < size; i++) {
-        physical.write(at(i), 1, (value >> BigInt(i * 8)) & 0xffn);
-      }
+      physical.storeAcross(first, second, size, low, high);
     }
-    if (!(access & Access.Silent)) this.breakpoints(linear, size, true);
+    if (!(access & Access.Silent)) this.breakpoints(page, byte, size, true);
     return 0;
   }
 
@@ -292,11 +377,31 @@ export class LinearAccess {
     return wide ? next : 0;
   }
 
+  /** States a store whose bytes are not there yet. */
+  private wrote(
+    page: number,
+    byte: number,
+    first: number,
+    size: number,
+    value: bigint,
+    old: bigint,
+  ): void {
+    const { facts, index } = this.cpu;
+    const linear = this.addressOf(page, byte);
+    facts.memoryWrote(index, linear, first, size, value, old);
+  }
+
   /** Data breakpoints become pending debug exceptions (SDM 3B §18.2.5). */
-  private breakpoints(linear: bigint, size: number, write: boolean): void {
+  private breakpoints(
+    page: number,
+    byte: number,
+    size: number,
+    write: boolean,
+  ): void {
     const { v } = this.cpu;
-    const dr7 = Number(v.dr(7) & MASK32);
+    const dr7 = v.word(VCPU.dr + 7 * 8);
     if ((dr7 & 0xff) === 0) return;
+    const linear = this.addressOf(page, byte);
     for (let i = 0; i < 4; i++) {
       if (((dr7 >>> (i * 2)) & 3) === 0) continue;
       const control = (dr7 >>> (16 + i * 4)) & 0xf;

@@ -9,7 +9,7 @@ import { PENDING_BREAKPOINT } from "./access.ts";
 import { Vector } from "./arch/exceptions.ts";
 import { Cr0, Cr4, Efer, Rflags, SegmentRights } from "./arch/flags.ts";
 import { Outcome } from "./isa/row.ts";
-import { Seg } from "./layout.ts";
+import { PageFlag, Seg } from "./layout.ts";
 import { Access } from "./port.ts";
 
 const CODE_64 = 0xa09b;
@@ -93,6 +93,22 @@ Deno.test("a store whose second page faults writes nothing, CR2 is that page", (
   rig.mmu.invlpg(rig.cpu, 0x6000n);
   assertEquals(access.read(0x5fffn, 2), 0n);
   assertEquals([access.outcome, rig.raised()?.errorCode], [Outcome.Fault, 0]);
+});
+
+Deno.test("a crossing store dirties both pages and ends the code in both", () => {
+  const rig = machine();
+  const { physical, cpu: { access } } = rig;
+  map(rig, 6, 0x9000n | 0x67n);
+  const written: [number, number, number][] = [];
+  physical.onCodeWritten((...what) => void written.push(what));
+  const dirty = [5, 9].map((page) => physical.pageFlags(page));
+  assertEquals(dirty, [0, 0]);
+  for (const page of [5, 9]) physical.markCode(page);
+  assertEquals(access.write(0x5ffdn, 8, ~0n), 0);
+  assertEquals(written, [[5, 0xffd, 0xfff], [9, 0, 4]]);
+  for (const page of [5, 9]) {
+    assertEquals(physical.pageFlags(page), PageFlag.Dirty | PageFlag.Code);
+  }
 });
 
 Deno.test("the fact of a crossing store has the old bytes of both pages", () => {

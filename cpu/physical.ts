@@ -22,8 +22,13 @@ export class PhysicalMemory {
   readonly ramPages: number;
   /** All of RAM; index = physical address. Writers must use `write…`. */
   readonly ram: Uint8Array;
+  /** After `load` and `loadAcross`: bits 63:32. */
+  high = 0;
   private readonly view: DataView;
   private readonly flags: Uint8Array;
+  /** One u64, whole and as its halves: splitting so makes no BigInt. */
+  private readonly wide = new BigUint64Array(1);
+  private readonly halves = new Uint32Array(this.wide.buffer);
   private codeWritten: CodeListener = () => {};
   private codeMarked: (page: number) => void = () => {};
 
@@ -77,41 +82,115 @@ export class PhysicalMemory {
 
   /** Little-endian read of 1, 2, 4 or 8 bytes that do not cross a page. */
   read(address: number, size: number): bigint {
-    if (address + size > this.ramBytes) {
-      return this.devices.read(address, size as 1 | 2 | 4 | 8);
-    }
-    switch (size) {
-      case 1:
-        return BigInt(this.ram[address]);
-      case 2:
-        return BigInt(this.view.getUint16(address, true));
-      case 4:
-        return BigInt(this.view.getUint32(address, true));
-      default:
-        return this.view.getBigUint64(address, true);
-    }
+    const low = this.load(address, size);
+    if (size < 8) return BigInt(low);
+    this.halves[0] = low;
+    this.halves[1] = this.high;
+    return this.wide[0];
   }
 
   /** Little-endian write of 1, 2, 4 or 8 bytes that do not cross a page. */
   write(address: number, size: number, value: bigint): void {
+    this.wide[0] = value;
+    this.store(address, size, this.halves[0], this.halves[1]);
+  }
+
+  /** As `read`, without BigInt: the low half; `high` has the other. */
+  load(address: number, size: number): number {
+    this.high = 0;
     if (address + size > this.ramBytes) {
+      const value = this.devices.read(address, size as 1 | 2 | 4 | 8);
+      this.high = Number(value >> 32n);
+      return Number(value & 0xffff_ffffn);
+    }
+    switch (size) {
+      case 1:
+        return this.ram[address];
+      case 2:
+        return this.view.getUint16(address, true);
+      case 4:
+        return this.view.getUint32(address, true);
+      default:
+        this.high = this.view.getUint32(address + 4, true);
+        return this.view.getUint32(address, true);
+    }
+  }
+
+  /** As `write`, of a value's halves. */
+  store(address: number, size: number, low: number, high: number): void {
+    if (address + size > this.ramBytes) {
+      let value = BigInt(low);
+      if (size === 8) value |= BigInt(high) << 32n;
+      else if (size < 4) value &= size === 1 ? 0xffn : 0xffffn;
       this.devices.write(address, size as 1 | 2 | 4 | 8, value);
       return;
     }
     switch (size) {
       case 1:
-        this.ram[address] = Number(value & 0xffn);
+        this.ram[address] = low;
         break;
       case 2:
-        this.view.setUint16(address, Number(value & 0xffffn), true);
+        this.view.setUint16(address, low, true);
         break;
       case 4:
-        this.view.setUint32(address, Number(value & 0xffff_ffffn), true);
+        this.view.setUint32(address, low, true);
         break;
       default:
-        this.view.setBigUint64(address, value, true);
+        this.view.setUint32(address, low, true);
+        this.view.setUint32(address + 4, high, true);
     }
     this.touch(address / PAGE_SIZE | 0, address, size);
+  }
+
+  /**
+   * As `load`, of bytes from `first` to its page's end and from `second` on.
+   * Devices see bytes.
+   */
+  loadAcross(first: number, second: number, size: number): number {
+    const head = PAGE_SIZE - first % PAGE_SIZE;
+    let low = 0, high = 0;
+    for (let i = 0; i < size; i++) {
+      const at = i < head ? first + i : second + i - head;
+      const byte = at < this.ramBytes
+        ? this.ram[at]
+        : Number(this.devices.read(at, 1));
+      if (i < 4) low |= byte << (8 * i);
+      else high |= byte << (8 * i);
+    }
+    this.high = high >>> 0;
+    return low >>> 0;
+  }
+
+  /** As `store`, to where loadAcross reads. */
+  storeAcross(
+    first: number,
+    second: number,
+    size: number,
+    low: number,
+    high: number,
+  ): void {
+    const head = PAGE_SIZE - first % PAGE_SIZE;
+    for (let i = 0; i < size; i++) {
+      const at = i < head ? first + i : second + i - head;
+      const byte = (i < 4 ? low : high) >>> (8 * i) & 0xff;
+      if (at < this.ramBytes) this.ram[at] = byte;
+      else this.devices.write(at, 1, BigInt(byte));
+    }
+    if (first < this.ramBytes) this.touch(first / PAGE_SIZE | 0, first, head);
+    if (second < this.ramBytes) {
+      this.touch(second / PAGE_SIZE | 0, second, size - head);
+    }
+  }
+
+  /** What a store there replaces; 0 for the bytes of a device. */
+  ramAcross(first: number, second: number, size: number): bigint {
+    const head = PAGE_SIZE - first % PAGE_SIZE;
+    let value = 0n;
+    for (let i = size - 1; i >= 0; i--) {
+      const at = i < head ? first + i : second + i - head;
+      value = value << 8n | BigInt(at < this.ramBytes ? this.ram[at] : 0);
+    }
+    return value;
   }
 
   /** Low or only half of a structure word; all ones outside RAM. */

@@ -25,6 +25,9 @@ export const Access = {
   Silent: 32,
 } as const;
 
+/** Which data accesses to a page an engine may make silently. */
+export const Grant = { Read: 1, Write: 2, Size: 4 } as const;
+
 /** Implemented by the mmu plugin. */
 export interface Translator {
   /**
@@ -46,6 +49,11 @@ export interface Translator {
    * cached with its A/D bits set, and no debug register covers the page.
    */
   grantable(cpu: CpuContext, linearPage: number, access: number): boolean;
+  /**
+   * As grantable, of data, for a page that was just accessed.
+   * @returns host-physical page × Grant.Size + Grant bits of what may be silent
+   */
+  grants(cpu: CpuContext, linearPage: number): number;
   /** MOV CR3/CR4/CR0, EFER writes: flushes what the manual demands (SDM 3A §4.10.4). */
   controlChanged(cpu: CpuContext, what: number, old: number, now: number): void;
   invlpg(cpu: CpuContext, linear: bigint): void;

@@ -163,6 +163,13 @@ export interface QuickEmitter<V, B> extends Emitter<V, B> {
   setField(offset: number, size: Size, v: V): void;
   /** TSC that software outside a guest sees. */
   tsc(): V;
+  /**
+   * Load by linear address as the processor's own; where that is not known to
+   * pass without a fault or walk, the case is not plain.
+   */
+  peek(linear: V, size: Size): V;
+  /** When `c`, maskable interrupts are held until the next instruction is over (STI). */
+  holdInterrupts(c: B): void;
 }
 
 /** A `call` row's plain case. */

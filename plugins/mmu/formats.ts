@@ -37,39 +37,51 @@ export interface PagingFormat {
   /** Width of the addresses that a walk translates. */
   readonly addressBits: number;
   readonly entryBytes: 4 | 8;
-  /** log2 of entries per table. */
-  readonly indexBits: 9 | 10;
+  /** Entries of a table. */
+  readonly entries: number;
+  /** log2 of that. */
+  readonly indexBits: number;
+  /** Pages that one entry maps, by level. */
+  readonly pages: readonly number[];
+}
+
+function pagingFormat(
+  id: number,
+  name: string,
+  top: number,
+  addressBits: number,
+  entryBytes: 4 | 8,
+): PagingFormat {
+  const indexBits = entryBytes === 8 ? 9 : 10;
+  const entries = 1 << indexBits;
+  const pages = [0, 1];
+  while (pages.length <= top) pages.push(pages[pages.length - 1] * entries);
+  const table = { entryBytes, entries, indexBits, pages };
+  return { id, name, top, addressBits, ...table };
 }
 
 /** By Format. */
 export const FORMATS: readonly PagingFormat[] = [
-  {
-    id: 0,
-    name: "32-bit",
-    top: 2,
-    addressBits: 32,
-    entryBytes: 4,
-    indexBits: 10,
-  },
-  { id: 1, name: "PAE", top: 3, addressBits: 32, entryBytes: 8, indexBits: 9 },
-  {
-    id: 2,
-    name: "4-level",
-    top: 4,
-    addressBits: 48,
-    entryBytes: 8,
-    indexBits: 9,
-  },
-  {
-    id: 3,
-    name: "5-level",
-    top: 5,
-    addressBits: 57,
-    entryBytes: 8,
-    indexBits: 9,
-  },
-  { id: 4, name: "EPT", top: 4, addressBits: 48, entryBytes: 8, indexBits: 9 },
+  pagingFormat(Format.Legacy32, "32-bit", 2, 32, 4),
+  pagingFormat(Format.Pae, "PAE", 3, 32, 8),
+  pagingFormat(Format.FourLevel, "4-level", 4, 48, 8),
+  pagingFormat(Format.FiveLevel, "5-level", 5, 57, 8),
+  pagingFormat(Format.Ept, "EPT", 4, 48, 8),
 ];
+
+/** Index of the entry that translates a page, in a table of `level`. */
+export function indexOf(
+  { entries, indexBits }: PagingFormat,
+  level: number,
+  page: number,
+): number {
+  const shift = (level - 1) * indexBits;
+  // Bit operations see 32 bits only; there are up to 52.
+  const index = shift + indexBits <= 32
+    ? page >>> shift
+    : Math.floor(page / 2 ** 18) >>> (shift - 18);
+  return index & (entries - 1);
+}
 
 /** Paging format in force, or -1 with paging off. */
 export function formatOf(cr0: number, cr4: number, efer: number): number {

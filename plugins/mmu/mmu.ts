@@ -6,7 +6,8 @@
 import { Cr0, Cr4, Efer } from "../../cpu/arch/flags.ts";
 import type { CpuContext } from "../../cpu/context.ts";
 import { type Layout, Stage2Flags, VCPU } from "../../cpu/layout.ts";
-import { Access, Control, CR3_NO_FLUSH } from "../../cpu/port.ts";
+import { Access, Control, CR3_NO_FLUSH, Grant } from "../../cpu/port.ts";
+import type { Vcpu } from "../../cpu/vcpu.ts";
 import { Flush, type MmuService, MmuWalked, TlbFlushed } from "./api.ts";
 import type { Walk, WalkStep } from "./api.ts";
 import { Attribute } from "./formats.ts";
@@ -146,7 +147,7 @@ export class MmuModel implements MmuService {
 
   grantable(cpu: CpuContext, linearPage: number, access: number): boolean {
     const { v } = cpu;
-    if (v.u32[(cpu.v.base + VCPU.dr + 7 * 8) >>> 2] & 0xff) return false;
+    if (breakpointsEnabled(v)) return false;
     const root = stage2RootPage(cpu);
     if (!(v.cr0 & Cr0.PG) && root === 0) return true;
     const tlb = access & Access.Fetch
@@ -154,6 +155,24 @@ export class MmuModel implements MmuService {
       : this.data[cpu.index];
     const at = tlb.find(linearPage, v.word(VCPU.tlbTag), pcidOf(cpu), root);
     return at >= 0 && this.hit(cpu, tlb.attributes(at), access, root);
+  }
+
+  grants(cpu: CpuContext, linearPage: number): number {
+    const { v } = cpu;
+    if (breakpointsEnabled(v)) return 0;
+    const root = stage2RootPage(cpu);
+    if (!(v.cr0 & Cr0.PG) && root === 0) {
+      return linearPage * Grant.Size + Grant.Read + Grant.Write;
+    }
+    const tlb = this.data[cpu.index];
+    const at = tlb.find(linearPage, v.word(VCPU.tlbTag), pcidOf(cpu), root);
+    if (at < 0) return 0;
+    const attributes = tlb.attributes(at);
+    const read = this.hit(cpu, attributes, Access.Read, root) ? Grant.Read : 0;
+    const write = this.hit(cpu, attributes, Access.Write, root)
+      ? Grant.Write
+      : 0;
+    return tlb.frame(at) * Grant.Size + read + write;
   }
 
   controlChanged(
@@ -365,6 +384,11 @@ function stage2RootPage(cpu: CpuContext): number {
     Stage2Flags.Npt;
   return (u32[at] >>> 12) + (u32[at + 1] & 0xfffff) * 2 ** 20 +
     (mode * 2 + 1) * ROOT_IN_FORCE;
+}
+
+/** DR7 enables a breakpoint (SDM 3B §18.2.4). */
+function breakpointsEnabled(v: Vcpu): boolean {
+  return (v.word(VCPU.dr + 7 * 8) & 0xff) !== 0;
 }
 
 /** PCID in force; 0 while CR4.PCIDE = 0 (SDM 3A §4.10.1). */

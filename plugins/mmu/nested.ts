@@ -20,6 +20,7 @@ import {
   ENTRY_XD_HIGH,
   Format,
   FORMATS,
+  indexOf,
   Level,
   rootAddress,
 } from "./formats.ts";
@@ -69,7 +70,8 @@ export class NestedWalker {
     const flags = v.word(VCPU.stage2Flags);
     const format = (flags & Stage2Flags.NptFormatMask) >>>
       Stage2Flags.NptFormatShift;
-    const { entryBytes, indexBits, top, addressBits } = FORMATS[format];
+    const layout = FORMATS[format];
+    const { entryBytes, top, addressBits } = layout;
     const wide = entryBytes === 8;
     const nxe = (flags & Stage2Flags.HostNxe) !== 0;
     const pse = (flags & Stage2Flags.HostPse) !== 0;
@@ -86,9 +88,7 @@ export class NestedWalker {
     let executable = true;
     let depth = 0;
     for (let level = top; level >= Level.Pte; level--) {
-      const shift = (level - 1) * indexBits;
-      const index = Math.floor(guestPage / 2 ** shift) & ((1 << indexBits) - 1);
-      const at = table + index * entryBytes;
+      const at = table + indexOf(layout, level, guestPage) * entryBytes;
       const low = physical.readU32(at);
       const high = wide ? physical.readU32(at + 4) : 0;
       trace?.push({

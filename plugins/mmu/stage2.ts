@@ -17,6 +17,7 @@ import {
   EptEntry,
   Format,
   FORMATS,
+  indexOf,
   Level,
   STAGE2_ALL,
 } from "./formats.ts";
@@ -114,9 +115,7 @@ export class Stage2Walker {
       return this.violation(cpu, guestPage, offset, request, access, 0);
     }
     for (let level = format.top; level >= Level.Pte; level--) {
-      const shift = (level - 1) * format.indexBits;
-      const index = Math.floor(guestPage / 2 ** shift) & 511;
-      const at = table * PAGE_SIZE + index * 8;
+      const at = table * PAGE_SIZE + indexOf(format, level, guestPage) * 8;
       const low = physical.readU32(at);
       const high = physical.readU32(at + 4);
       this.trace?.push({
@@ -152,8 +151,8 @@ export class Stage2Walker {
       this.lows[depth++] = low;
       table = (high & 0xfffff) * 2 ** 20 + (low >>> 12);
       if (leaf) {
-        const below = guestPage % 2 ** shift;
-        frame = table - table % 2 ** shift + below;
+        const size = format.pages[level];
+        frame = table - table % size + guestPage % size;
         leafLow = low;
         this.size = level === Level.Pte ? 0 : level === Level.Pde ? 1 : 3;
         break;

@@ -169,15 +169,12 @@ export class Tlb {
   /**
    * Drops the entries that `test` selects among those that can cover a linear
    * page: fragments of one large page lie in consecutive slots.
-   * @returns their linear pages; undefined if they were not listed
+   * @returns their linear pages
    */
-  flushAround(page: number, test: EntryTest): number[] | undefined {
-    const span = SIZE_PAGES[this.largest];
-    if (span > this.mask) {
-      this.flush(test);
-      return undefined;
-    }
+  flushAround(page: number, test: EntryTest): number[] {
+    const span = Math.min(SIZE_PAGES[this.largest], this.mask + 1);
     const dropped: number[] = [];
+    // As many as there are slots cover every slot once, wherever they begin.
     const first = page - page % span;
     for (let i = 0; i < span; i++) {
       const slot = (first + i) & this.mask;

@@ -22,6 +22,7 @@ import {
   Format,
   formatOf,
   FORMATS,
+  indexOf,
   Level,
   rootAddress,
   STAGE2_ALL,
@@ -126,7 +127,8 @@ export class Walker {
   ): number {
     const { v, physical } = cpu;
     const { entry } = this;
-    const { entryBytes, indexBits, top: root } = FORMATS[formatId];
+    const format = FORMATS[formatId];
+    const { entryBytes, top: root } = format;
     const wide = entryBytes === 8;
     const nxe = (v.efer & Efer.NXE) !== 0;
     const pse = (v.cr4 & Cr4.PSE) !== 0;
@@ -144,10 +146,7 @@ export class Walker {
     let all = Attribute.W | Attribute.U;
     let nx = 0;
     for (let level = top; level >= Level.Pte; level--) {
-      const shift = (level - 1) * indexBits;
-      const index = Math.floor(linearPage / 2 ** shift) &
-        ((1 << indexBits) - 1);
-      const guestAt = table + index * entryBytes;
+      const guestAt = table + indexOf(format, level, linearPage) * entryBytes;
       const at = nested
         ? this.tableAddress(cpu, guestAt, linearPage, offset, access, false)
         : guestAt;

@@ -16,6 +16,7 @@ import { PhysicalMemory } from "../../cpu/physical.ts";
 import {
   Access,
   type DeviceBus,
+  Grant,
   type InterruptController,
   type Translator,
 } from "../../cpu/port.ts";
@@ -358,6 +359,12 @@ export class BareMachine implements Translator {
 
   grantable(): boolean {
     return true;
+  }
+  grants(cpu: CpuContext, linearPage: number): number {
+    const page = this.pages.get(linearPage);
+    if (page === undefined || (cpu.v.cpl === 3 && !page.user)) return 0;
+    const write = page.writable ? Grant.Write : 0;
+    return page.frame * Grant.Size + Grant.Read + write;
   }
   controlChanged(): void {}
   invlpg(): void {}

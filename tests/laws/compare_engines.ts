@@ -4,6 +4,7 @@
  * must be equal.
  */
 import { NotModelled } from "../../core/errors.ts";
+import type { PluginUse } from "../../core/plugin.ts";
 import type { FactSink } from "../../core/sink.ts";
 import type { Backend } from "../../cpu/engine/backend.ts";
 import type { EngineWorld } from "../../cpu/engine/executor.ts";
@@ -16,11 +17,14 @@ import { Random, type RandomProgram } from "./random_programs.ts";
 export function t0Engine(
   threshold: number,
   eager = false,
+  hot?: readonly string[],
 ): (w: EngineWorld) => Backend {
   return ({ port, hardware }) => {
     const factory = port.service(DecoderService).get();
     if (factory === undefined) throw new RangeError("no decoder plugin");
-    return new T0Engine(factory.create(hardware.model), { threshold, eager });
+    return new T0Engine(factory.create(hardware.model), {
+      ...{ threshold, eager, hot },
+    });
   };
 }
 
@@ -35,7 +39,15 @@ export interface Comparison {
   readonly threshold?: number;
   /** Of T0: all the forms of several instructions that there can be. */
   readonly eager?: boolean;
+  /** Of T0: the forms that are compiled from the start, see T0Options. */
+  readonly hot?: readonly string[];
   readonly seed?: number;
+  /** CPU model. */
+  readonly model?: string;
+  /** Beside decoder and MMU. */
+  readonly plugins?: readonly PluginUse[];
+  /** Called at each stop, of both machines with equal random numbers. */
+  readonly disturb?: (machine: TestMachine, random: Random) => void;
 }
 
 class Side {
@@ -44,12 +56,14 @@ class Side {
 
   constructor(
     program: RandomProgram,
-    { mode, facts }: Comparison,
+    { mode, facts, plugins, model }: Comparison,
     engine: (world: EngineWorld) => Backend,
   ) {
     this.machine = new TestMachine(program.source, {
       mode,
       engine,
+      plugins,
+      model,
       engineBytes: t0EngineBytes(1),
       setup: program.setup,
       constants: { PLACE_CODE: BigInt(PLACE.code) },
@@ -107,10 +121,17 @@ export function difference(
   how: Comparison,
 ): string | undefined {
   const reference = new Side(program, how, referenceEngine);
-  const t0 = new Side(program, how, t0Engine(how.threshold ?? 0, how.eager));
+  const t0 = new Side(
+    program,
+    how,
+    t0Engine(how.threshold ?? 0, how.eager, how.hot),
+  );
   const random = new Random(how.seed ?? 1);
   for (let to = 0; to < how.steps;) {
     to += 1 + random.below(how.stride);
+    for (const { machine } of [reference, t0]) {
+      how.disturb?.(machine, new Random(to));
+    }
     const expected = reference.run(to), actual = t0.run(to);
     const a = reference.facts.splice(0), b = t0.facts.splice(0);
     const i = a.findIndex((fact, i) => fact !== b[i]);

@@ -30,8 +30,12 @@ export class Random {
 }
 
 /** Where the program's things lie. */
-const DATA = 0x100000, WINDOW = 0x40000000, WINDOW_PAGES = 16;
-const DIRECTORY = 0x14000, TABLE = 0x15000;
+const DATA = 0x100000;
+/** Pages whose entries programs edit, from their table of page entries. */
+export const WINDOW = 0x40000000, WINDOW_PAGES = 16;
+const DIRECTORY = 0x14000;
+/** The page table of the window. */
+export const TABLE = 0x15000;
 const CHUNKS = 0x20000;
 const CHUNK_BYTES = 512;
 
@@ -226,6 +230,7 @@ export function randomProgram(
   seed: number,
   mode: "long" | "protected",
   bodyOf = body,
+  chunkBytes = CHUNK_BYTES,
 ): RandomProgram {
   const chunks = 24;
   const random = new Random(seed * 7919 + 1);
@@ -272,7 +277,7 @@ export function randomProgram(
       );
     }
     lines.push(...bodyOf(random, long), "int 0x80");
-    at += CHUNK_BYTES;
+    at += chunkBytes;
   }
   return {
     source: lines.join("\n"),

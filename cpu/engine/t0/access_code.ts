@@ -10,7 +10,8 @@ import { Seg, SEGMENT, SEGMENT_SIZE, VCPU } from "../../layout.ts";
 import { I32, I64, Mem, Op } from "../wasm.ts";
 import { CELL } from "./area.ts";
 import { Generator, loadOf, storeOf } from "./generator.ts";
-import type { AccessPlace, Load, Store } from "./statement.ts";
+import { PSEUDO } from "./record.ts";
+import type { AccessPlace, Load, Peek, Store } from "./statement.ts";
 import { Leave } from "./area.ts";
 
 /** The second parameter of the slow functions. */
@@ -20,6 +21,8 @@ export const SlowInfo = {
   segmentMask: 0xf,
   /** A load judged as a write. */
   write: 0x100,
+  /** No load: the linear address shall be readable silently, if it may. */
+  peek: 0x200,
 } as const;
 
 /** Locals that a probed load leaves for the store to the same place. */
@@ -32,12 +35,15 @@ interface Probed {
 /** See the file header. */
 export class AccessGenerator extends Generator {
   private readonly probed = new Map<Load, Probed>();
+  /** The form loaded or stored. */
+  private accesses = false;
   /** 64-bit code: no limits, bases only for FS and GS. */
   protected long = true;
 
   /** Forgets the places of the last form. */
   protected forget(): void {
     this.probed.clear();
+    this.accesses = false;
   }
 
   /** Leaves the linear address in a local; goes to block `slow` outside the limit. */
@@ -117,6 +123,7 @@ export class AccessGenerator extends Generator {
 
   protected load(load: Load): void {
     const { body, target: { area } } = this;
+    this.accesses = true;
     this.settle(load.offset);
     const value = this.locals.take(I64);
     let probed: Probed | undefined;
@@ -128,9 +135,7 @@ export class AccessGenerator extends Generator {
     }, () => {
       this.slow(load, this.functions.load, load.write ? SlowInfo.write : 0);
       body.i32(0).mem(Mem.i64_load, area.cells + CELL.value).set(value);
-      if (load.reused) {
-        body.i32(0).set(probed!.host).i64(0n).set(probed!.linear);
-      }
+      if (load.reused) this.reuse(probed!);
     });
     this.bind(load.value, value);
     if (load.reused) this.probed.set(load, probed!);
@@ -138,8 +143,38 @@ export class AccessGenerator extends Generator {
     this.consume(load.offset);
   }
 
+  /** @param miss writes what happens without a grant, which is asked for; it leaves */
+  protected peek(peek: Peek, miss: () => void): void {
+    const { body, target: { area } } = this;
+    const linear = this.hold(peek.linear), value = this.locals.take(I64);
+    this.either((slow) => {
+      const host = this.probe(linear, peek.size, false, slow);
+      body.get(host).mem(loadOf(peek.size), 0, true).set(value);
+      this.locals.give(host);
+    }, () => {
+      body.i32(0).get(linear).mem(Mem.i64_store, area.cells + CELL.address);
+      body.get(this.record).i32(SlowInfo.peek).call(this.functions.load);
+      body.op(Op.drop);
+      miss();
+    });
+    this.bind(peek.value, value);
+    this.consume(peek.linear);
+  }
+
+  /** After a slow load: where the store to the same place may go, if anywhere. */
+  private reuse({ host, linear }: Probed): void {
+    const { body, target: { area, memory } } = this;
+    if (memory) {
+      // The fact needs the linear address, which the slow path knows.
+      body.i32(0).set(host).i64(0n).set(linear);
+      return;
+    }
+    body.i32(0).mem(Mem.i32_load, area.cells + CELL.place).set(host);
+  }
+
   protected store(store: Store): void {
     const { body, target: { area } } = this;
+    this.accesses = true;
     this.settle(store.offset);
     this.settle(store.value);
     let at = store.probe && this.probed.get(store.probe);
@@ -169,6 +204,16 @@ export class AccessGenerator extends Generator {
     if (at !== undefined) this.drop(at);
     this.consume(store.offset);
     this.consume(store.value);
+  }
+
+  /** Between two forms in one: a slow access of the first may have asked to stop. */
+  protected unlessStopped(): void {
+    if (!this.accesses) return;
+    const { body } = this;
+    body.get(this.head).op(Op.i32_wrap_i64).i32(0xffff).op(Op.i32_and);
+    body.i32(PSEUDO.stop).op(Op.i32_eq).if();
+    this.leaveFor(Leave.Stop);
+    body.end();
   }
 
   private drop({ host, linear }: Probed): void {

@@ -34,12 +34,18 @@ export const CELL = {
   address: 0x38,
   /** i64: value loaded or to be stored by a slow access. */
   value: 0x40,
-  /** i64: TSC at the step at which `left` is zero, for software outside a guest. */
-  clock: 0x48,
+  /** i64: step at which `left` is zero. */
+  end: 0x48,
   /** 6 × {i64 last readable, i64 last writable offset; −1 for none}: legacy segments. */
   limits: 0x50,
   /** i64: virtual nanoseconds of a step. */
   pace: 0xb0,
+  /** i64: idle virtual nanoseconds. */
+  idle: 0xb8,
+  /** i64: boundary at which maskable interrupts are held by an STI of this run; −1 for none. */
+  shadow: 0xc0,
+  /** u32: after a slow load, host offset for a store to the same bytes, or 0. */
+  place: 0xc8,
 } as const;
 const CELL_BYTES = 0x100;
 
@@ -128,4 +134,6 @@ export const Leave = {
   Reference: 8,
   /** The event ring is nearly full; as Enter. */
   Ring: 9,
+  /** The procedure of the record's `call` row has been executed; RIP and step are in the layout. */
+  Called: 10,
 } as const;

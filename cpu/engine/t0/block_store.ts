@@ -8,7 +8,8 @@
  */
 import type { CpuContext } from "../../context.ts";
 import type { Insn } from "../../isa/insn.ts";
-import { PAGE_SIZE } from "../../layout.ts";
+import { PAGE_SIZE, VCPU } from "../../layout.ts";
+import type { Vcpu } from "../../vcpu.ts";
 import type { Area } from "./area.ts";
 import type { Mode } from "./mode.ts";
 import { BLOCK_LIMIT, NO_LINK, RECORD, RECORD_BYTES, SLOT } from "./record.ts";
@@ -103,12 +104,32 @@ export class BlockStore {
     return this.owners[(record - this.area.pool) / RECORD_BYTES];
   }
 
+  /** Length of a record's block. */
+  lengthOf(record: number): number {
+    return this.u8[record + RECORD.length];
+  }
+
   position(record: number): number {
     return this.u8[record + RECORD.position];
   }
 
   ripOf(record: number): bigint {
     return this.u64[(this.area.rips + (record - this.area.pool) / 4) >>> 3];
+  }
+
+  /** Whether RIP is behind a `call` row's record. */
+  precedes(record: number): boolean {
+    const { u32, cpu: { v } } = this;
+    const next = (record + RECORD.nextRip) >>> 2;
+    return v.word(VCPU.rip) === u32[next] &&
+      v.word(VCPU.rip + 4) === u32[next + 1];
+  }
+
+  /** Puts a record's RIP into the vCPU, by halves: that makes no BigInt. */
+  setRip(record: number, v: Vcpu): void {
+    const at = (this.area.rips + (record - this.area.pool) / 4) >>> 2;
+    v.setWord(VCPU.rip, this.u32[at]);
+    v.setWord(VCPU.rip + 4, this.u32[at + 1]);
   }
 
   /** Whether a physical page has blocks. */
@@ -128,13 +149,13 @@ export class BlockStore {
     if (blocks === undefined) return rest;
     let hit = rest;
     for (const [key, head] of blocks) {
+      if (!holds(head, first, last)) continue;
+      hit = true;
       let left: Block | undefined;
       for (let b: Block | undefined = head, next; b !== undefined; b = next) {
         next = b.sibling;
-        if (b.start <= last && first < b.end) {
-          b.dropped = true;
-          hit = true;
-        } else {
+        if (b.start <= last && first < b.end) b.dropped = true;
+        else {
           b.sibling = left;
           left = b;
         }
@@ -271,4 +292,16 @@ export class BlockStore {
     if (slot === RECORD.next) return this.u64[(record + RECORD.nextRip) >>> 3];
     return this.u64[this.takenRip(record) >>> 3];
   }
+}
+
+/** Whether bytes `first` to `last` of the page belong to a block or its siblings. */
+function holds(
+  block: Block | undefined,
+  first: number,
+  last: number,
+): boolean {
+  for (let b = block; b !== undefined; b = b.sibling) {
+    if (b.start <= last && first < b.end) return true;
+  }
+  return false;
 }

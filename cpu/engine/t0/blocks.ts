@@ -5,6 +5,7 @@
  * Invariant: a record of an instruction that has no code in the engine sends it
  * to the reference or to the loop; nothing of the machine changes here.
  */
+import { Intercept } from "../../arch/intercepts.ts";
 import type { CpuContext } from "../../context.ts";
 import { type Insn, OperandKind } from "../../isa/insn.ts";
 import type { Row } from "../../isa/row.ts";
@@ -101,8 +102,13 @@ export class Blocks extends BlockStore {
       const calls = insn.row.call !== undefined && !this.quick(insn.row);
       if (calls || (branch && !this.reachable())) {
         u16[at >>> 1] = calls ? PSEUDO.call : PSEUDO.reference;
-        at += RECORD_BYTES;
         offset += insn.length;
+        if (calls) {
+          linked = at;
+          this.links(at, offset - start, false);
+          at += RECORD_BYTES;
+        }
+        at += RECORD_BYTES;
         ended = true;
         break;
       }
@@ -172,9 +178,11 @@ export class Blocks extends BlockStore {
   }
 
   /** Whether a `call` row's plain case may run in compiled code. */
-  private quick({ quick, yields, feature }: Row): boolean {
+  private quick({ quick, yields, feature, intercept }: Row): boolean {
     if (quick === undefined || !this.fuse) return false;
     if (yields && this.several) return false;
+    // It is told of every IRET.
+    if (intercept === Intercept.Iret && this.cpu.exceptionFilter) return false;
     return feature === undefined || this.cpu.model.has(feature);
   }
 

@@ -92,7 +92,11 @@ export class FormGenerator extends BulkGenerator {
           this.mark(s.condition);
           break;
         case "field":
+        case "cell":
           this.mark(s.value);
+          break;
+        case "peek":
+          this.mark(s.linear);
           break;
         case "register":
           this.mark(s.value);
@@ -153,11 +157,15 @@ export class FormGenerator extends BulkGenerator {
           this.leaveFor(this.slowWay);
           body.end();
           break;
+        case "peek":
+          this.peek(s, () => this.leaveFor(this.slowWay));
+          break;
         case "if":
           this.ifEffects(s);
           break;
         case "register":
         case "field":
+        case "cell":
           this.keep(this.held, s, s.value);
           break;
         case "flags":
@@ -192,8 +200,9 @@ export class FormGenerator extends BulkGenerator {
       const aside = (map: Map<Statement, number>, type: number): void => {
         if (!map.has(s)) map.set(s, this.locals.zeroed(type));
       };
-      if (s.kind === "register" || s.kind === "field") aside(this.held, I64);
-      else if (s.kind === "if") aside(this.held, I32);
+      if (s.kind === "register" || s.kind === "field" || s.kind === "cell") {
+        aside(this.held, I64);
+      } else if (s.kind === "if") aside(this.held, I32);
       else if (s.kind === "flags") {
         if (s.fr) aside(this.held, I64);
         if (s.fc) aside(this.heldFc, I64);
@@ -265,6 +274,11 @@ export class FormGenerator extends BulkGenerator {
           body.i32(0);
           this.kept(this.held, s, s.value);
           body.mem(storeOf(s.size / 8), this.target.vcpu + s.offset);
+          break;
+        case "cell":
+          body.i32(0);
+          this.kept(this.held, s, s.value);
+          body.mem(Mem.i64_store, this.target.area.cells + s.offset);
           break;
         case "flags":
           if (s.fr) {
@@ -377,6 +391,7 @@ export class FormGenerator extends BulkGenerator {
       else if (this.paired) {
         body.get(this.record).i32(RECORD_BYTES).op(Op.i32_add).tee(this.record);
         body.mem(Mem.i64_load, 0).set(this.head);
+        this.unlessStopped();
       } else this.flow.advance();
       return;
     }
@@ -410,6 +425,14 @@ export class FormGenerator extends BulkGenerator {
     }
     body.i32(0).get(left).mem(Mem.i32_store, area.cells + CELL.left);
     this.flow.again();
+  }
+
+  /** A `call` row: goes on after its procedure if nothing else is to be done. */
+  procedure(): void {
+    this.body.get(this.record).call(this.functions.procedure).if();
+    this.flow.leave();
+    this.body.end();
+    this.chain(RECORD.next, false);
   }
 
   /** Goes to the block that a chain slot names. */

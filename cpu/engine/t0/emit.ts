@@ -15,6 +15,7 @@ import {
   OperandKind,
   RIP_RELATIVE,
 } from "../../isa/insn.ts";
+import { MsrSlot } from "../../arch/msr.ts";
 import { Seg, SEGMENT, SEGMENT_SIZE, VCPU } from "../../layout.ts";
 import { CELL } from "./area.ts";
 import { type Node, NodeOps } from "./node.ts";
@@ -146,14 +147,31 @@ export class FormEmitter extends NodeOps implements QuickEmitter<Node, Node> {
   }
 
   tsc(): Node {
+    const time = this.mul(this.step(), this.cell(CELL.pace));
+    const adjust = this.field(VCPU.msrs + MsrSlot.TscAdjust * 8, 64);
+    return this.add(this.add(time, this.cell(CELL.idle)), adjust);
+  }
+
+  /** Steps of the machine before this instruction. */
+  private step(): Node {
     const unexecuted = this.sub(
       this.recordField(RECORD.length, 8),
       this.recordField(RECORD.position, 8),
     );
     const left = this.sx(this.cell(CELL.left), 32);
-    const steps = this.add(left, unexecuted);
-    const time = this.mul(steps, this.cell(CELL.pace));
-    return this.sub(this.cell(CELL.clock), time);
+    return this.sub(this.cell(CELL.end), this.add(left, unexecuted));
+  }
+
+  holdInterrupts(condition: Node): void {
+    const next = this.add(this.step(), this.k(1));
+    const value = this.sel(condition, next, this.k(-1));
+    this.list.push({ kind: "cell", offset: CELL.shadow, value });
+  }
+
+  peek(linear: Node, size: Size): Node {
+    const value = this.loaded(size);
+    this.list.push({ kind: "peek", linear, size: size / 8, value });
+    return value;
   }
 
   // --- memory

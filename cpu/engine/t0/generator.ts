@@ -63,6 +63,7 @@ export interface Flow {
 export interface Functions {
   readonly load: number;
   readonly store: number;
+  readonly procedure: number;
   readonly helpers: Helpers;
 }
 

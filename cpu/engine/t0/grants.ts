@@ -7,12 +7,14 @@
 import { Cr4, Rflags } from "../../arch/flags.ts";
 import type { CpuContext } from "../../context.ts";
 import { type Layout, PAGE_SIZE, PageFlag } from "../../layout.ts";
-import { Access } from "../../port.ts";
+import { Grant } from "../../port.ts";
 import { type Area, GRANT_ENTRIES, GRANT_HALF, GRANT_NONE } from "./area.ts";
 
 const WORDS = GRANT_ENTRIES * 4;
 /** Entries filled up to which they are emptied one by one. */
 const FEW = 256;
+/** In `writers`. */
+const NOBODY = 0, SEVERAL = 0xffff_ffff;
 
 /** See the file header. */
 export class Grants {
@@ -20,6 +22,11 @@ export class Grants {
   /** Indices of the entries filled since all were empty. */
   private readonly filled = new Uint32Array(FEW);
   private count = FEW + 1;
+  /**
+   * By physical page: index of the write grant that leads to it, so that pages
+   * that come to hold code need no search. It may have ended since.
+   */
+  private readonly writers: Uint32Array;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -28,6 +35,7 @@ export class Grants {
     private readonly cpu: CpuContext,
   ) {
     this.words = new Uint32Array(memory.buffer);
+    this.writers = new Uint32Array(cpu.physical.ramPages);
     this.dropAll();
   }
 
@@ -53,13 +61,26 @@ export class Grants {
 
   /** Ends write grants that lead to a physical page. */
   dropWritesTo(physicalPage: number): void {
-    const { words, layout: { ram } } = this;
-    const host = (ram + physicalPage * PAGE_SIZE) >>> 0;
-    const start = this.area.write >>> 2;
+    const { words, writers, area } = this;
+    const writer = writers[physicalPage];
+    if (writer === NOBODY) return;
+    writers[physicalPage] = NOBODY;
+    if (writer !== SEVERAL) {
+      if (this.leads(writer, physicalPage)) this.none(writer);
+      return;
+    }
+    const start = area.write >>> 2;
     for (let at = start; at < start + 2 * WORDS; at += 4) {
       if (words[at] === GRANT_NONE && words[at + 1] === GRANT_NONE) continue;
-      if ((words[at] + words[at + 2]) >>> 0 === host) this.none(at);
+      if (this.leads(at, physicalPage)) this.none(at);
     }
+  }
+
+  /** Whether the entry at `at`, if it is one, is of a physical page. */
+  private leads(at: number, physicalPage: number): boolean {
+    const { words, layout: { ram } } = this;
+    const host = (ram + physicalPage * PAGE_SIZE) >>> 0;
+    return (words[at] + words[at + 2]) >>> 0 === host;
   }
 
   private clear(start: number, words: number): void {
@@ -81,32 +102,44 @@ export class Grants {
   }
 
   /**
-   * After a successful access: grants what may be granted.
-   * @param linear address whose page was accessed without crossing
+   * After a successful access to a linear page: grants what may be granted,
+   * whatever the access was, so that the first store after a load stays silent.
+   * @returns host offset of the page's start if it may be written; else 0
    */
-  fill(linear: bigint, write: boolean): void {
-    const { cpu } = this;
+  fill(page: number): number {
+    const { cpu, area, words } = this;
     const { v, translator, physical } = cpu;
     const user = v.cpl === 3;
     // RFLAGS.AC may change without a word to the translator (SDM 3A §4.6.1).
-    if (!user && v.cr4 & Cr4.SMAP && v.rflags & Rflags.AC) return;
-    const page = Number(linear >> 12n);
-    const access = write ? Access.Write : Access.Read;
-    if (!translator.grantable(cpu, page, access)) return;
-    const frame = translator.translate(cpu, page, 0, access);
-    if (frame < 0 || frame >= physical.ramPages) return;
-    if (
-      write &&
-      (physical.pageFlags(frame) & (PageFlag.Dirty | PageFlag.Code)) !==
-        PageFlag.Dirty
-    ) return;
+    if (!user && v.cr4 & Cr4.SMAP && v.rflags & Rflags.AC) return 0;
+    const granted = translator.grants(cpu, page);
+    const frame = Math.floor(granted / Grant.Size);
+    if (frame >= physical.ramPages) return 0;
+    const index = (user ? GRANT_HALF : 0) + (page & (GRANT_ENTRIES - 1)) * 16;
+    if (granted & Grant.Read) {
+      this.enter((area.read + index) >>> 2, page, frame);
+    }
+    if (!(granted & Grant.Write)) return 0;
+    const flags = physical.pageFlags(frame);
+    if ((flags & (PageFlag.Dirty | PageFlag.Code)) !== PageFlag.Dirty) return 0;
+    const at = (area.write + index) >>> 2;
+    this.enter(at, page, frame);
+    const { writers } = this;
+    const writer = writers[frame];
+    writers[frame] = writer === NOBODY || writer === at ||
+        (writer !== SEVERAL && !this.leads(writer, frame))
+      ? at
+      : SEVERAL;
+    return words[at] + words[at + 2] >>> 0;
+  }
+
+  private enter(at: number, page: number, frame: number): void {
+    const { words } = this;
     const low = (page * PAGE_SIZE) >>> 0;
-    const at = ((write ? this.area.write : this.area.read) +
-      (user ? GRANT_HALF : 0) + (page & (GRANT_ENTRIES - 1)) * 16) >>> 2;
     if (this.count < FEW) this.filled[this.count] = at;
     if (this.count <= FEW) this.count++;
-    this.words[at] = low;
-    this.words[at + 1] = Math.floor(page / 2 ** 20);
-    this.words[at + 2] = this.layout.ram + frame * PAGE_SIZE - low;
+    words[at] = low;
+    words[at + 1] = Math.floor(page / 2 ** 20);
+    words[at + 2] = this.layout.ram + frame * PAGE_SIZE - low;
   }
 }

@@ -52,6 +52,7 @@ export function flagUse(statements: readonly Statement[]): FlagUse {
         own |= read(s.fr) | read(s.fc);
         break;
       case "field":
+      case "cell":
         other |= read(s.value);
         break;
       case "register":

@@ -40,6 +40,8 @@ import {
 export interface SlowPaths {
   load(record: number, info: number): number;
   store(record: number, info: number): number;
+  /** Executes a `call` row. @returns 0 to go on behind it, or not 0 to leave: the reason is stored */
+  procedure(record: number): number;
 }
 
 /**
@@ -132,12 +134,13 @@ export class Code {
   ): { module: WasmModule; functions: Functions } {
     const load = module.importFunction("t0", "load", [I32, I32], [I32]);
     const store = module.importFunction("t0", "store", [I32, I32], [I32]);
+    const procedure = module.importFunction("t0", "procedure", [I32], [I32]);
     // With the constant part declared, constant addresses need no bounds check.
     const end = this.target.area.poolEnd;
     module.importMemory("t0", "memory", Math.ceil(end / 65536));
     module.importTable("t0", "table", 0);
     const helpers = new Helpers(module, this.target);
-    return { module, functions: { load, store, helpers } };
+    return { module, functions: { load, store, procedure, helpers } };
   }
 
   /** Instantiates the module called `name`, making it if this is the first of its kind. */
@@ -153,6 +156,7 @@ export class Code {
       table,
       load: (record: number, info: number) => slow.load(record, info),
       store: (record: number, info: number) => slow.store(record, info),
+      procedure: (record: number) => slow.procedure(record),
       ...more,
     };
     const key = `${this.key} ${name}`;
@@ -233,7 +237,13 @@ export class Code {
     );
     const cases: { id: number; write: () => void }[] = [
       { id: PSEUDO.stop, write: () => generator.leaveFor(Leave.Stop) },
-      { id: PSEUDO.call, write: () => generator.leaveFor(Leave.Call) },
+      {
+        id: PSEUDO.call,
+        write: () => {
+          generator.procedure();
+          locals.release();
+        },
+      },
       {
         id: PSEUDO.reference,
         write: () => generator.leaveFor(Leave.Reference),
@@ -331,7 +341,7 @@ export function temporariesOf(form: Form): number {
   new FormGenerator(
     locals,
     target,
-    { load: 0, store: 0, helpers },
+    { load: 0, store: 0, procedure: 0, helpers },
     { advance: nothing, again: nothing, enter: nothing, leave: nothing },
     0,
   ).form(form);

@@ -32,6 +32,12 @@ export class Patches {
     return id < FIRST_FORM ? undefined : this.forms.byId(id).plain;
   }
 
+  /** Whether a record's form has a branch in it too, which nothing may come between. */
+  isFused(record: number): boolean {
+    const id = this.u16[record >>> 1];
+    return id >= FIRST_FORM && this.forms.byId(id).second !== undefined;
+  }
+
   /** Records from `first` up to `end` run one by one, and with all their flags. */
   revive(first: number, end: number): void {
     for (let at = first; at < end; at += RECORD_BYTES) {

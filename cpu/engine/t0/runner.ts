@@ -9,11 +9,10 @@
  */
 import type { CpuContext } from "../../context.ts";
 import type { Insn } from "../../isa/insn.ts";
-import { hostTsc } from "../../semantics/system/msr.ts";
 import { Outcome } from "../../isa/row.ts";
 import { RING_BYTES } from "../../layout.ts";
 import { RING_CURSOR, RING_RESERVE } from "../../ring.ts";
-import { CallEnd, ExecReason } from "../backend.ts";
+import { ExecReason } from "../backend.ts";
 import { type Area, areaOf, CELL, Leave } from "./area.ts";
 import type { Block } from "./block_store.ts";
 import { Blocks } from "./blocks.ts";
@@ -24,6 +23,7 @@ import { fetchPage, Links } from "./links.ts";
 import { linearOf, type Mode } from "./mode.ts";
 import { Code } from "./module.ts";
 import { Patches } from "./patches.ts";
+import { performRow } from "./procedures.ts";
 import { FIRST_FORM, PSEUDO, RECORD_BYTES } from "./record.ts";
 import type { Shared } from "./shared.ts";
 import { DataPaths } from "./slow.ts";
@@ -43,9 +43,6 @@ export class Runner {
   private readonly u16: Uint16Array;
   private readonly u64: BigUint64Array;
   private readonly cells: number;
-  /** Index of CELL.clock. */
-  private readonly clock: number;
-  private readonly pace: bigint;
   private readonly grants: Grants;
   private readonly data: DataPaths;
   private readonly links: Links;
@@ -72,12 +69,10 @@ export class Runner {
     const { memory, decoded, forms } = shared;
     this.area = areaOf(cpu.layout, cpu.index);
     this.cells = this.area.cells >>> 2;
-    this.clock = (this.area.cells + CELL.clock) >>> 3;
-    this.pace = BigInt(cpu.pace ?? 1);
     this.i32 = new Int32Array(memory.buffer);
     this.u16 = new Uint16Array(memory.buffer);
     this.u64 = new BigUint64Array(memory.buffer);
-    this.u64[(this.area.cells + CELL.pace) >>> 3] = this.pace;
+    this.u64[(this.area.cells + CELL.pace) >>> 3] = BigInt(cpu.pace ?? 1);
     this.patches = new Patches(memory, forms);
     this.state = new StateCells(memory, this.area, cpu);
     this.grants = new Grants(memory, cpu.layout, this.area, cpu);
@@ -154,7 +149,7 @@ export class Runner {
       if (step >= limit) return this.settle(step, rip, ExecReason.Limit);
       if (record === 0) record = this.locate(rip);
       if (record === 0) {
-        this.settle(step, rip, 0);
+        if (this.state.settle(step, rip)) return ExecReason.Attention;
         const failure = fetchPage(cpu, this.mode, rip);
         if (failure !== 0) return failure;
         record = this.locate(rip);
@@ -211,8 +206,10 @@ export class Runner {
           rip = this.blocks.ripOf(at);
           step = this.end - left;
           if (step >= limit) break;
-          outcome = this.callRow(this.insnAt(at), step, rip);
-          if (outcome >= 0) return outcome;
+          this.callRow(this.insnAt(at), step, rip);
+          // falls through
+        case Leave.Called:
+          if (this.called >= 0) return this.called;
           rip = v.rip;
           step = v.step;
           continue;
@@ -242,7 +239,7 @@ export class Runner {
             record = at;
             continue;
           }
-          this.settle(step, rip, 0);
+          if (this.state.settle(step, rip)) return ExecReason.Attention;
           outcome = this.delegate(step + 1);
           if (outcome !== ExecReason.Limit) return outcome;
           this.enterState();
@@ -257,23 +254,14 @@ export class Runner {
     }
   }
 
-  /** Has the loop execute a `call` row. @returns reason to return; −1 to go on */
-  private callRow(insn: Insn, step: number, rip: bigint): number {
-    const { cpu, shared, state } = this;
+  /** After `callRow`: reason to return; −1 to go on. */
+  private called = -1;
+
+  private callRow(insn: Insn, step: number, rip: bigint): void {
     this.settle(step, rip, 0);
     this.insn = insn;
-    switch (shared.callRows?.perform(cpu, insn)) {
-      case CallEnd.GoOn:
-        if (state.needsReference) return ExecReason.Attention;
-        this.enterState();
-        return -1;
-      case CallEnd.Attention:
-        return ExecReason.Attention;
-      case CallEnd.Transition:
-        return ExecReason.Transition;
-      default:
-        return ExecReason.Call;
-    }
+    this.called = performRow(this.cpu, this.shared.callRows, this.state, insn);
+    if (this.called < 0) this.enterState();
   }
 
   /** Enters compiled code at a record; afterwards CELL.left is undisturbed. */
@@ -292,15 +280,14 @@ export class Runner {
       this.patches.put(end, PSEUDO.stop);
     }
     i32[cells + (CELL.left >> 2)] = budget - rest;
-    this.u64[this.clock] = hostTsc(this.cpu) +
-      this.pace * BigInt(this.end - this.cpu.v.step);
+    this.state.setEnd(this.end);
     this.current = record;
     this.running = true;
     try {
       this.code!.run(record);
     } catch (error) {
       // Something that is not modelled ended the machine in a slow path.
-      this.settle(this.cpu.v.step, this.cpu.v.rip, 0);
+      if (this.running) this.settle(this.cpu.v.step, this.cpu.v.rip, 0);
       throw error;
     } finally {
       this.running = false;
@@ -326,9 +313,9 @@ export class Runner {
 
   /** Instructions of the block from the record on. */
   private unexecuted(record: number): number {
-    return this.blocks.owner(record).length - this.blocks.position(record);
+    return this.blocks.lengthOf(record) - this.blocks.position(record);
   }
-  private insnAt(record: number): Insn {
+  insnAt(record: number): Insn {
     return this.blocks.owner(record).insns[this.blocks.position(record)];
   }
 
@@ -477,19 +464,34 @@ export class Runner {
 
   /** As SlowHost. */
   single(record: number): boolean {
-    if (this.patches.plainOf(record) === undefined) return false;
+    if (!this.patches.isFused(record)) return false;
     this.alone = record;
     return true;
   }
 
   /** As SlowHost. */
-  open(record: number): Insn {
+  open(record: number): void {
     const { blocks, cpu: { v } } = this;
     this.current = record;
     const left = this.get(CELL.left) + (this.stolen ? STOLEN : 0);
     v.step = this.end - left - this.unexecuted(record);
-    v.rip = blocks.ripOf(record);
-    return this.insnAt(record);
+    blocks.setRip(record, v);
+  }
+
+  /** As SlowPaths. Goes on only in the mode that it was, and where RIP is behind the row. */
+  procedure(record: number): number {
+    const { mode, cpu: { v }, blocks } = this;
+    if (this.get(CELL.left) <= 0) return this.state.leave(record, Leave.Call);
+    this.open(record);
+    const insn = this.insnAt(record);
+    this.running = false;
+    this.callRow(insn, v.step, v.rip);
+    this.running = true;
+    if (this.called >= 0 || this.mode !== mode || !blocks.precedes(record)) {
+      return this.state.leave(record, Leave.Called);
+    }
+    this.i32[this.cells + (CELL.left >> 2)]--;
+    return 0;
   }
 
   private get(cell: number): number {

@@ -11,11 +11,11 @@ import {
   SegmentRights,
 } from "../../arch/flags.ts";
 import type { CpuContext } from "../../context.ts";
-import { Seg, VCPU } from "../../layout.ts";
+import { Interruptibility, MACHINE, Seg, VCPU } from "../../layout.ts";
 import { type Area, CELL, GRANT_HALF } from "./area.ts";
 import { flagsFromPair, pairFromFlags } from "./flags.ts";
 
-const FR = CELL.fr >> 2, FC = CELL.fc >> 2;
+const FR = CELL.fr >> 2, FC = CELL.fc >> 2, SHADOW = CELL.shadow >> 2;
 const DR7 = VCPU.dr + 7 * 8;
 /** As a signed limit: nothing is inside. */
 const NONE = (1n << 64n) - 1n;
@@ -24,6 +24,8 @@ const NONE = (1n << 64n) - 1n;
 export class StateCells {
   private readonly cells: Int32Array;
   private readonly limits: BigUint64Array;
+  /** Idle virtual nanoseconds. */
+  private readonly idle: Int32Array;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -32,6 +34,9 @@ export class StateCells {
   ) {
     this.cells = new Int32Array(memory.buffer, area.cells);
     this.limits = new BigUint64Array(memory.buffer, area.cells + CELL.limits);
+    const idle = cpu.layout.state + MACHINE.idle;
+    this.idle = new Int32Array(memory.buffer, idle, 2);
+    this.cells[SHADOW + 1] = -1;
   }
 
   /** Breakpoints or alignment checks are on: no access may be silent. */
@@ -41,8 +46,11 @@ export class StateCells {
       (v.cpl === 3 && (v.rflags & Rflags.AC) !== 0 && (v.cr0 & Cr0.AM) !== 0);
   }
 
-  /** Puts step, RIP and RFLAGS into the layout. */
-  settle(step: number, rip: bigint): void {
+  /**
+   * Puts step, RIP, RFLAGS and the STI shadow into the layout.
+   * @returns whether the instruction at RIP is in the shadow of an STI of this run
+   */
+  settle(step: number, rip: bigint): boolean {
     const { cells, cpu: { v } } = this;
     v.step = step;
     v.rip = rip;
@@ -53,6 +61,28 @@ export class StateCells {
       cells[FC + 1],
     );
     v.rflags = (v.rflags & ~ARITHMETIC_FLAGS) | flags;
+    const high = cells[SHADOW + 1];
+    if (high < 0) return false;
+    cells[SHADOW + 1] = -1;
+    if ((cells[SHADOW] >>> 0) + high * 2 ** 32 !== step) return false;
+    v.interruptibility |= Interruptibility.BySti;
+    return true;
+  }
+
+  /** The clock of a run. @param end step at which CELL.left is zero */
+  setEnd(end: number): void {
+    const { cells } = this;
+    cells[CELL.end >> 2] = end | 0;
+    cells[(CELL.end >> 2) + 1] = end / 2 ** 32;
+    cells[CELL.idle >> 2] = this.idle[0];
+    cells[(CELL.idle >> 2) + 1] = this.idle[1];
+  }
+
+  /** Stores why compiled code is to leave. @returns what tells it so */
+  leave(record: number, reason: number): 1 {
+    this.cells[CELL.reason >> 2] = reason;
+    this.cells[CELL.record >> 2] = record;
+    return 1;
   }
 
   /** Takes flags, privilege, paging mode and legacy segments. */

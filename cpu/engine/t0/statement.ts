@@ -67,6 +67,20 @@ export interface SetField {
   readonly size: number;
   readonly value: Node;
 }
+/** A control cell, 64 bits. */
+export interface SetCell {
+  readonly kind: "cell";
+  readonly offset: number;
+  readonly value: Node;
+}
+/** Load of a linear address that is granted; else the instruction is a slow case. */
+export interface Peek {
+  readonly kind: "peek";
+  readonly linear: Node;
+  /** Bytes. */
+  readonly size: number;
+  readonly value: Node;
+}
 /** New FR and FC. */
 export interface SetFlags {
   readonly kind: "flags";
@@ -91,6 +105,8 @@ export type Statement =
   | If
   | SetRegister
   | SetField
+  | SetCell
+  | Peek
   | SetFlags
   | Repeat
   | Branch;
@@ -98,8 +114,8 @@ export type Statement =
 /** Whether a list commits anything, at any depth. */
 export function commits(list: readonly Statement[]): boolean {
   return list.some((s) =>
-    s.kind === "register" || s.kind === "field" || s.kind === "flags" ||
-    s.kind === "branch" || s.kind === "repeat" ||
+    s.kind === "register" || s.kind === "field" || s.kind === "cell" ||
+    s.kind === "flags" || s.kind === "branch" || s.kind === "repeat" ||
     (s.kind === "if" && (commits(s.then) || commits(s.otherwise)))
   );
 }

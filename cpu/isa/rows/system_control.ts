@@ -284,7 +284,13 @@ const FLAG_ROWS: readonly Row[] = [
     quick: quick.cli,
     manual: "SDM 2A CLI",
   },
-  { name: "STI", codes: ["Sti"], call: flags.sti, manual: "SDM 2B STI" },
+  {
+    name: "STI",
+    codes: ["Sti"],
+    call: flags.sti,
+    quick: quick.sti,
+    manual: "SDM 2B STI",
+  },
   {
     name: "PUSHF",
     codes: ["Pushfw", "Pushfd", "Pushfq"],

@@ -8,6 +8,7 @@ import { mov } from "../../semantics/move.ts";
 import * as far from "../../semantics/system/far.ts";
 import * as fast from "../../semantics/system/fast_call.ts";
 import * as interrupts from "../../semantics/system/interrupts.ts";
+import * as quick from "../../semantics/quick.ts";
 import { iret } from "../../semantics/system/iret.ts";
 import * as segments from "../../semantics/system/segments.ts";
 import type { Row } from "../row.ts";
@@ -90,6 +91,8 @@ export const SYSTEM_TRANSFER_ROWS: readonly Row[] = [
     name: "IRET",
     codes: WORDS.map((n) => `Iret${SUFFIX[n]}`),
     call: iret,
+    quick: quick.iret,
+    endsBlock: true,
     intercept: Intercept.Iret,
     manual: "SDM 2A IRET/IRETD/IRETQ",
   },

@@ -12,11 +12,12 @@ import { Gpr, Seg } from "../../layout.ts";
 import type { Vcpu } from "../../vcpu.ts";
 import { gp, in64, longModeActive, MASK32, ud } from "./common.ts";
 
-/** Flat code and data at DPL 0, in VMCS format. */
-const CODE64 = R.Code | R.WritableReadable | R.Accessed | R.CodeData |
+/** Flat 64-bit code at DPL 0, in VMCS format. */
+export const CODE64 = R.Code | R.WritableReadable | R.Accessed | R.CodeData |
   R.Present | R.Long | R.Granularity;
 const CODE32 = (CODE64 & ~R.Long) | R.DefaultBig;
-const DATA = R.WritableReadable | R.Accessed | R.CodeData | R.Present |
+/** Flat data at DPL 0. */
+export const DATA = R.WritableReadable | R.Accessed | R.CodeData | R.Present |
   R.DefaultBig | R.Granularity;
 const DPL3 = 3 << R.DplShift;
 const FLAT_LIMIT = 0xffffffff;
