@@ -27,8 +27,8 @@ export interface PagedState {
   page(index: number): Uint8Array;
   /**
    * Visits each RAM page written since the last harvest (at first: since RAM
-   * was zero), clears the marks and drops permissions for silent writing. Brings state pages to canonical
-   * contents first.
+   * was zero), clears the marks and drops permissions for silent writing.
+   * Brings state pages to canonical contents first.
    */
   harvestDirty(visit: (pageIndex: number) => void): void;
   /** Pages were overwritten from outside: drop everything derived. */

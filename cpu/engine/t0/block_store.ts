@@ -20,7 +20,8 @@ export class Block {
   length = 0;
   /**
    * By position; one more when the block ends in a `call` row. Their `rip` and
-   * the numbers that wild bytes give hold for `call` rows only (decoded.ts).
+   * the numbers that wild bytes give hold only where the row has no `emit`
+   * (decoded.ts).
    */
   insns: readonly Insn[] = [];
   /** Physical page of the rest of an instruction that crosses, once known. */
@@ -224,6 +225,7 @@ export class BlockStore {
   clear(): void {
     for (const page of [...this.pages.keys()]) this.drop(page);
     this.rests.clear();
+    this.misses.clear();
     this.owners = [];
     this.free = this.area.pool;
   }

@@ -52,7 +52,7 @@ export class Blocks extends BlockStore {
   fuse = true;
   /** Forms for it are made as blocks need them. */
   eager = false;
-  /** There are several vCPUs: who yields ends its turn. */
+  /** There are several vCPUs: who yields may end its turn. */
   several = false;
 
   constructor(

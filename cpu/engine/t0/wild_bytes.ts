@@ -1,8 +1,8 @@
 /**
  * Where an instruction has one to four bytes that steer nothing but a number in
- * its record: a relative branch displacement, an
- * address displacement or an immediate (SDM 2A §2.1, appendix A). Instructions
- * that differ in nothing else are decoded once.
+ * its record: a relative branch displacement, an address displacement or an
+ * immediate (SDM 2A §2.1, appendix A). Instructions that differ in nothing else
+ * are decoded once.
  *
  * Invariant: what is said here of an instruction has been compared with what
  * the decoder made of it.
